@@ -1,0 +1,117 @@
+# Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls docs lock clean test-packages compile-packages bench-packages
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Programs that `make test` and `make bench` call, and the Debian packages they come in.
+TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl
+COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
+  tests/test_real_callers.py tests/test_stop.py tests/test_canary.py tests/test_many_calls.py tests/test_serve.py tests/test_routes.py
+BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/.run ## Run the proxy: against a simulated Talon.One, or against TALON_PROXY_UPSTREAM__URL if that is set
+	@if [ -n "$$TALON_PROXY_UPSTREAM__URL$$TALON_PROXY_CONFIG" ]; \
+	then exec $(BIN)/python -m proxy serve; else exec $(BIN)/python -m proxy demo --stay; fi
+
+demo: .venv/.run ## Show a shop's calls going through the proxy to a simulated Talon.One
+	@$(BIN)/python -m proxy demo
+
+test: lint types tests test-compiled ## Run everything: lint, types, tests, and those on sockets again on the compiled proxy
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.test
+	$(BIN)/mypy
+
+tests: .venv/.test test-packages
+	$(BIN)/python -X dev -m pytest -q $(PYTEST_ARGS)
+
+# What ships in the image: the modules that every call passes through, compiled. Built from a copy, because the compiler
+# leaves its results beside the source.
+compiled: build/compiled ## Compile the proxy into build/compiled, as the image does
+
+build/compiled: $(shell find proxy -name '*.py') pyproject.toml .venv/.test | compile-packages
+	@rm -rf build && mkdir -p build/source && cp -r proxy pyproject.toml README.md LICENSE build/source
+	@echo "compiling, about a minute"
+	@HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+	  --target build/compiled build/source
+
+# Where the proxy cannot be compiled, `make test` goes on without; what is missing has been named by then.
+test-compiled: .venv/.test test-packages
+	@$(can_compile) || $(call install,$(COMPILE_PACKAGES),$(CANNOT_COMPILE)) || true
+	@if $(can_compile); then $(MAKE) --no-print-directory tests-compiled; \
+	else echo "skipped: the tests on the compiled proxy" >&2; fi
+
+tests-compiled: build/compiled
+	PYTHONPATH=build/compiled $(BIN)/pytest -q --import-mode=append -p no:cacheprovider $(COMPILED_TESTS)
+
+format: .venv/.test ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call (BENCH_ARGS='--help')
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
+
+docs: .venv/.test ## Write the sample configuration and the tables of settings anew
+	$(BIN)/python -m proxy.settings.document
+
+lock: .venv/.test ## Resolve the dependencies anew
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' pyproject.toml --group dev -c requirements.lock -o tests/requirements.lock
+
+clean: ## Remove what the other commands made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("talon-proxy needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call install,python3-venv,Python cannot make virtual environments)
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: requirements.lock | .venv/.python
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.venv/.test: tests/requirements.lock pyproject.toml | .venv/.run
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# $(call install,PACKAGES,WHY): install Debian packages where we may, else say which are missing, and go on or stop.
+define install
+{ if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    echo "installing $(1)"; \
+    { apt-get install -y -qq --no-install-recommends $(1) || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }; } >/dev/null; \
+  else echo "$(2). Install with: sudo apt-get install $(1)" >&2; false; fi; }
+endef
+
+COMPILE_PACKAGES := gcc libc6-dev python3-dev
+CANNOT_COMPILE := The proxy cannot be compiled without a C compiler and the headers of Python
+define can_compile
+{ command -v gcc && $(PYTHON) -c 'import sysconfig, pathlib, sys; sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())'; } >/dev/null
+endef
+
+test-packages:
+	@missing=""; for pair in $(TEST_PROGRAMS); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	command -v php >/dev/null && php -m | grep -qx curl || missing="$$missing php-curl"; \
+	[ -z "$$missing" ] || $(call install,$$missing,Tests with real callers need more programs) || echo "those tests will be skipped" >&2
+
+compile-packages:
+	@$(can_compile) || $(call install,$(COMPILE_PACKAGES),$(CANNOT_COMPILE))
+
+bench-packages:
+	@missing=""; for pair in $(BENCH_PROGRAMS); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	[ -z "$$missing" ] || $(call install,$$missing,The benchmark needs its contenders)

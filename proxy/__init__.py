@@ -1,0 +1,34 @@
+"""talon-proxy: a sidecar that storefront backends call instead of Talon.One. This is the map of its code.
+
+The walk of a call:
+
+    wire.downstream  bytes → Call: head checked, body complete
+    pipeline         fields.read, callers.check, routes.classify, credentials.authorise    pure, no await
+                     a Flight is made                                                       its deadline runs
+    traffic          attempts.begin: the current generation's pool gives a connection, or the flight waits for one;
+                     the request is signed and sent in the step in which it has a connection
+    wire.http1       bytes → Reply, or an error that knows whether anything was sent
+    traffic          a failure before the first byte is tried again; else the flight lands
+    pipeline         errors.to_reply where it failed; the caller's own header lines
+    wire.downstream  Reply → bytes, in the order of the calls; observe reads the Timeline once
+
+Rooms: `wire` is HTTP on sockets and knows nothing of Talon.One. `talon` is what is known of Talon.One, pure. `traffic`
+decides when a call may go, and opens no socket. `observe` is what operators see. `settings` are read once; `app` builds
+everything and hands collaborators in; nothing is global but remembered spellings (`wire.fieldtable`, bounded).
+Imports point one way: messages, errors ← wire, talon ← traffic ← pipeline ← app; `wire` and `observe` know neither
+`talon` nor `traffic` (tests/test_shape.py).
+
+No flight and no call has a task: they move in the steps in which something happens. Tasks are for what takes its own
+time: opening a connection, a reply too large to hold, the stop.
+
+What always holds (design numbers; 2 to 4 and 7 come to life with lanes):
+
+1. From the last byte of a call to its place among the flights there is no await.
+5. Every call is answered exactly once, or its caller has left, and with its own answer.
+6. A key is in no log, metric, error, status or repr, and is sent only to the host of its generation.
+8. Nothing hop-by-hop crosses; end-to-end fields keep order, case and repeats; target and body bytes cross unchanged.
+9. Memory is bounded: heads, bodies, replies, calls per connection, connections and what is remembered have limits.
+10. Every task has an owner and a name. Metric labels come from closed sets.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,194 @@
+"""The only room that holds keys: which Application a call is for, and how it is signed.
+
+`authorise` chooses once, on arrival; `sign` gives the `Authorization` line anew for every attempt, so that a call
+that waited leaves with the key of the moment it is sent. A caller's own `Authorization` never crosses unless
+`clients.inject` says so. Keys leave this room only inside that line.
+"""
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from proxy.errors import DownstreamError, RefusedError, Unauthorized
+from proxy.messages import Reply
+from proxy.secret import MASK, Secret
+from proxy.talon.routes import Surface
+
+DEFAULT = "default"
+HEADER = "Talon-Proxy-Application"
+_SCHEMES = (b"apikey-v1", b"bearer", b"managementkey-v1")
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """One Application of Talon.One as callers may choose it. `testing`: its key makes every call dry."""
+
+    name: str
+    environment: str = "default"
+    testing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a caller may: act for this Application; with `passed`, by the `Authorization` it brought itself."""
+
+    application: Application
+    surface: Surface
+    passed: bytes | None = field(default=None, repr=False)
+
+
+class Credentials:
+    """Keys by Application, tokens by caller. `inject` as in the settings: `always`, `when_missing` or `off`."""
+
+    def __init__(
+        self,
+        applications: Iterable[Application],
+        keys: Mapping[str, Secret],
+        *,
+        tokens: Mapping[Secret, str] | None = None,
+        management: Secret | None = None,
+        inject: str = "always",
+    ) -> None:
+        self._applications = {application.name: application for application in applications}
+        if not self._applications:
+            self._applications = {DEFAULT: Application(DEFAULT)}
+        self._lines = {name: b"Authorization: ApiKey-v1 %b\r\n" % key.reveal().encode() for name, key in keys.items()}
+        self._management = (
+            b"Authorization: ManagementKey-v1 %b\r\n" % management.reveal().encode() if management else None
+        )
+        self._tokens = [(token, self._applications[name]) for token, name in (tokens or {}).items()]
+        self._secrets = [
+            secret.reveal() for secret in (*keys.values(), *(tokens or {}), *([management] if management else []))
+        ]
+        self._inject = inject
+        only = next(iter(self._applications.values())) if len(self._applications) == 1 else None
+        self._fallback = only or self._applications.get(DEFAULT)
+        # What nearly every call gets, made once.
+        self._usual = (
+            Grant(self._fallback, Surface.INTEGRATION)
+            if self._fallback is not None
+            and self._fallback.name in self._lines
+            and not self._tokens
+            and inject == "always"
+            else None
+        )
+
+    def __repr__(self) -> str:
+        return f"<Credentials applications={sorted(self._applications)}>"
+
+    @property
+    def applications(self) -> Mapping[str, Application]:
+        """By name."""
+        return self._applications
+
+    def hints(self) -> dict[str, str]:
+        """Give the end of each Application's key, enough to recognise it."""
+        return {name: Secret(line.split()[-1].decode()).hint for name, line in self._lines.items()}
+
+    # --- on arrival ---
+
+    def authorise(
+        self, authorization: list[bytes], header: bytes | None, prefix: str | None, surface: Surface
+    ) -> Grant:
+        """Choose the Application: by the caller's token, else by header, else by path prefix, else the only one.
+
+        Raises DownstreamError, Unauthorized or RefusedError.
+        """
+        if header is None and prefix is None and self._usual is not None and surface is Surface.INTEGRATION:
+            return self._usual
+        named = self._named(header, prefix)
+        value = self._credential(authorization)
+        granted = self._by_token(value)
+        if granted is not None:
+            if named is not None and named is not granted:
+                raise RefusedError("The token is for another Application", parameter=HEADER)
+            if surface is Surface.MANAGEMENT:
+                # The Management key acts for the whole account, a token for one Application (T20).
+                raise RefusedError("The token is for an Application, not for the Management API")
+            return self._granted(granted, surface, b"" if self._inject == "off" else None)
+        passed = None if self._inject == "always" else self._own(authorization, value)
+        if self._tokens and passed is None:
+            raise Unauthorized("A client token is needed (clients.tokens)", parameter="Authorization")
+        application = named or self._fallback
+        if application is None:
+            raise DownstreamError("Several Applications are configured: name one", parameter=HEADER)
+        return self._granted(application, surface, passed)
+
+    def _granted(self, application: Application, surface: Surface, passed: bytes | None) -> Grant:
+        if passed is None and surface is Surface.INTEGRATION and application.name not in self._lines:
+            raise Unauthorized("No API key is configured for this Application", parameter="Authorization")
+        return Grant(application, surface, passed)
+
+    def _named(self, header: bytes | None, prefix: str | None) -> Application | None:
+        name = prefix
+        if header is not None:
+            name = header.decode("latin-1").lower()
+            if prefix is not None and prefix != name:
+                raise DownstreamError("Header and path name different Applications", parameter=HEADER)
+        if name is None:
+            return None
+        application = self._applications.get(name)
+        if application is None:
+            raise DownstreamError("No Application of this name is configured", parameter=HEADER)
+        return application
+
+    def _credential(self, authorization: list[bytes]) -> bytes:
+        """Give the token or key of the one `Authorization` line; empty where there is none."""
+        if len(authorization) > 1:
+            if self._inject == "always" and not self._tokens:
+                return b""
+            raise DownstreamError("More than one Authorization", parameter="Authorization")
+        scheme, _, value = authorization[0].partition(b" ") if authorization else (b"", b"", b"")
+        return value.strip() if scheme.lower() in _SCHEMES else b""
+
+    def _by_token(self, value: bytes) -> Application | None:
+        found = None
+        for token, application in self._tokens:
+            # No early end: the time taken must not tell which token a guess came close to.
+            if hmac.compare_digest(token.reveal().encode(), value):
+                found = application
+        return found
+
+    def _own(self, authorization: list[bytes], value: bytes) -> bytes | None:
+        """Give what the caller brought where it may pass. Some SDKs send a scheme with nothing behind it."""
+        if self._inject == "off":
+            return authorization[0] if authorization else b""
+        return authorization[0] if value or (authorization and b" " in authorization[0].strip()) else None
+
+    # --- for every attempt ---
+
+    def sign(self, grant: Grant) -> bytes:
+        """Give the complete `Authorization` line, or nothing where the caller's own empty one passes."""
+        if grant.passed is not None:
+            return b"Authorization: %b\r\n" % grant.passed if grant.passed else b""
+        if grant.surface is Surface.MANAGEMENT:
+            assert self._management is not None, "no route leads here without a management key"
+            return self._management
+        return self._lines[grant.application.name]
+
+    # --- where a key must not show ---
+
+    def redact(self, text: str) -> str:
+        """Take every key and token out of a line for the log: the last net, nothing should get that far."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text
+
+    def mask(self, grant: Grant, reply: Reply) -> Reply:
+        """Hide our key in an error or redirect that repeats the request's fields; length and framing stay."""
+        if grant.passed is not None or reply.status < 300:
+            return reply
+        key = self.sign(grant).split()[-1]
+        if key not in reply.body and key not in reply.block:
+            return reply
+        stars = b"*" * len(key)
+        return Reply(
+            reply.status,
+            reply.block.replace(key, stars),
+            reply.body.replace(key, stars),
+            source=reply.source,
+            length=reply.length,
+            dated=reply.dated,
+            stream=reply.stream,
+        )

@@ -1,0 +1,346 @@
+"""Errors know whose fault it was and whether anything was sent to Talon.One.
+
+`DownstreamError`: the caller's message is at fault. `RefusedError`: we said no. `UpstreamError`: Talon.One, or
+the way to it, failed. Texts are fixed: they name a header or a setting, never repeat input, never show an
+exception. `to_reply` is the one place where an error becomes an answer, in the shape Talon.One's own errors have,
+so that SDKs parse it (`talon-one-facts.md` §8; their models require `source`).
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import ClassVar
+
+import orjson
+
+from proxy.messages import Reply, Sent, Source, joined
+
+PSEUDONYM = b"talon-proxy"
+
+
+class Category(Enum):
+    """Closed set for logs and metrics: what kind of failure this was."""
+
+    BAD_REQUEST = "bad_request"
+    REFUSED = "refused"
+    DRAINING = "draining"
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    PROTOCOL = "protocol"
+    TOO_LARGE = "too_large"
+    INTERNAL = "internal"
+
+
+class ProxyError(Exception):
+    """Base of the tree. Raise the most specific one.
+
+    `status` is the answer's code, `message` and `details` its texts, `parameter` the header or setting at fault,
+    `token` the error type of RFC 9209 §2.3 (none: no `Proxy-Status`), `sent` none where nothing was ever meant
+    to be sent.
+    """
+
+    status: ClassVar[int] = 500
+    message: ClassVar[str] = "The proxy failed"
+    category: ClassVar[Category] = Category.INTERNAL
+    token: ClassVar[bytes | None] = None
+    closes: ClassVar[bool] = False
+
+    def __init__(self, details: str, *, parameter: str | None = None, sent: Sent | None = None) -> None:
+        super().__init__(details)
+        self.details = details
+        self.parameter = parameter
+        self.sent = sent
+
+    @property
+    def lines(self) -> Sequence[bytes]:
+        """Header lines that belong to this answer alone."""
+        return ()
+
+
+class InternalError(ProxyError):
+    """A defect of ours. Logged with its traceback where it is caught; the caller sees only this."""
+
+    token = b"proxy_internal_error"
+
+    def __init__(self, *, sent: Sent) -> None:
+        super().__init__("An unexpected error; the proxy's log has it under this request id", sent=sent)
+
+
+# --- the caller's message -------------------------------------------------------------------------------------
+
+
+class DownstreamError(ProxyError):
+    """The caller sent something that is not forwarded. Where framing is in doubt the connection closes."""
+
+    status = 400
+    message = "The request is not valid"
+    category = Category.BAD_REQUEST
+
+
+class BadMessage(DownstreamError):
+    """Not HTTP/1.1 as we accept it; nothing after it on this connection can be trusted."""
+
+    closes = True
+
+
+class RequestTimeout(BadMessage):
+    """Head or body did not arrive in time (`timeouts.head`, `timeouts.body`)."""
+
+    status = 408
+    message = "The request took too long to arrive"
+    category = Category.TIMEOUT
+
+
+class BodyTooLarge(BadMessage):
+    """Over `limits.body`."""
+
+    status = 413
+    message = "The request body is too large"
+    category = Category.TOO_LARGE
+
+
+class TargetTooLong(BadMessage):
+    """Over `limits.target`."""
+
+    status = 414
+    message = "The request target is too long"
+    category = Category.TOO_LARGE
+
+
+class ExpectationFailed(BadMessage):
+    """An `Expect` other than `100-continue` (RFC 9110 §10.1.1)."""
+
+    status = 417
+    message = "The expectation cannot be met"
+
+
+class HeadTooLarge(BadMessage):
+    """Over `limits.head` or `limits.fields` (RFC 6585 §5)."""
+
+    status = 431
+    message = "The request head is too large"
+    category = Category.TOO_LARGE
+
+
+class NotImplementedHere(BadMessage):
+    """A method or transfer coding this proxy does not know."""
+
+    status = 501
+    message = "Not implemented"
+
+
+class VersionNotSupported(BadMessage):
+    """Neither HTTP/1.1 nor HTTP/1.0."""
+
+    status = 505
+    message = "HTTP version not supported"
+
+
+class LoopDetected(DownstreamError):
+    """Our own pseudonym already stands in `Via`."""
+
+    status = 508
+    message = "The request came back to the proxy that sent it"
+
+
+# --- our refusals ---------------------------------------------------------------------------------------------
+
+
+class RefusedError(ProxyError):
+    """We understood and said no; nothing was sent."""
+
+    status = 403
+    message = "Refused by the proxy"
+    category = Category.REFUSED
+    token = b"http_request_denied"
+
+
+class Unauthorized(RefusedError):
+    """No client token, or one that is not configured (`clients.tokens`)."""
+
+    status = 401
+    message = "Unauthorized"
+
+
+class NotFound(RefusedError):
+    """No such path on this port."""
+
+    status = 404
+    message = "Not found"
+
+
+class MethodNotAllowed(RefusedError):
+    """The path exists, this method on it does not."""
+
+    status = 405
+    message = "Method not allowed"
+
+    def __init__(self, details: str, *, allow: str) -> None:
+        super().__init__(details)
+        self.allow = allow
+
+    @property
+    def lines(self) -> Sequence[bytes]:
+        """RFC 9110 §15.5.6: a 405 names the methods that are allowed."""
+        return (b"Allow: %b" % self.allow.encode(),)
+
+
+class Misdirected(RefusedError):
+    """A `Host` this proxy does not answer to (DNS rebinding)."""
+
+    status = 421
+    message = "Misdirected request"
+
+
+class Unavailable(RefusedError):
+    """We cannot take the call now. Never with `Retry-After`: SDKs built on urllib3 re-send writes on it."""
+
+    status = 503
+    message = "The proxy cannot take this call now"
+
+
+class Draining(Unavailable):
+    """Shutting down before the call could be sent."""
+
+    category = Category.DRAINING
+
+
+# --- Talon.One and the way to it ------------------------------------------------------------------------------
+
+
+class UpstreamError(ProxyError):
+    """Talon.One did not answer as it should. `sent` decides what may be repeated (design.md §6)."""
+
+    status = 502
+    message = "Talon.One could not be reached"
+    category = Category.CONNECT
+
+    def __init__(self, details: str, *, sent: Sent | None = Sent.NO) -> None:
+        super().__init__(details, sent=sent)
+
+
+class NameNotResolved(UpstreamError):
+    """The host of `upstream.url` has no address."""
+
+    category = Category.DNS
+    token = b"dns_error"
+
+
+class NameTimeout(UpstreamError):
+    """The resolver did not answer within `upstream.timeouts.connect`."""
+
+    status = 504
+    category = Category.DNS
+    token = b"dns_timeout"
+
+
+class ConnectionRefused(UpstreamError):
+    """No address took the connection."""
+
+    token = b"connection_refused"
+
+
+class ConnectTimeout(UpstreamError):
+    """No connection within `upstream.timeouts.connect`."""
+
+    status = 504
+    category = Category.TIMEOUT
+    token = b"connection_timeout"
+
+
+class CertificateError(UpstreamError):
+    """The peer's certificate was not accepted. Never repeated without verification."""
+
+    message = "Talon.One's certificate was not accepted"
+    category = Category.TLS
+    token = b"tls_certificate_error"
+
+
+class TlsError(UpstreamError):
+    """The TLS handshake failed."""
+
+    category = Category.TLS
+    token = b"tls_protocol_error"
+
+
+class PoolTimeout(UpstreamError):
+    """No connection of the pool became free in time."""
+
+    status = 504
+    message = "No connection to Talon.One became free in time"
+    category = Category.TIMEOUT
+    token = b"connection_limit_reached"
+
+
+class ConnectionLost(UpstreamError):
+    """The connection ended before a complete answer. `quiet`: not one byte of an answer had come."""
+
+    message = "The connection to Talon.One was lost"
+    category = Category.LOST
+    token = b"connection_terminated"
+
+
+class IncompleteReply(UpstreamError):
+    """The connection ended within an answer."""
+
+    message = "Talon.One's answer was cut short"
+    category = Category.LOST
+    token = b"http_response_incomplete"
+
+
+class BadReply(UpstreamError):
+    """The answer is not HTTP/1.1 as we accept it."""
+
+    message = "Talon.One's answer was not valid HTTP"
+    category = Category.PROTOCOL
+    token = b"http_protocol_error"
+
+
+class ReplyTooLarge(UpstreamError):
+    """Over `limits.reply` where it cannot be streamed. The outcome is known: Talon.One answered."""
+
+    message = "Talon.One's answer is too large"
+    category = Category.TOO_LARGE
+    token = b"http_response_body_size"
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details, sent=None)
+
+
+class ResponseTimeout(UpstreamError):
+    """No answer within `upstream.timeouts.response` of sending."""
+
+    status = 504
+    message = "Talon.One did not answer in time"
+    category = Category.TIMEOUT
+    token = b"connection_read_timeout"
+
+
+class CallTimeout(UpstreamError):
+    """The caller's own time (`upstream.timeouts.total`, `Talon-Proxy-Timeout-Ms`) is over."""
+
+    status = 504
+    message = "The call ran out of time"
+    category = Category.TIMEOUT
+    token = b"http_response_timeout"
+
+
+def to_reply(error: ProxyError) -> Reply:
+    """Map an error to the answer its caller gets: Talon.One's error shape, `Proxy-Status`, the outcome."""
+    source = {"parameter": error.parameter} if error.parameter else {}
+    body = orjson.dumps(
+        {
+            "message": error.message,
+            "errors": [{"title": error.message, "details": error.details, "source": source}],
+            "StatusCode": error.status,
+        }
+    )
+    lines = [b"Content-Type: application/json"]
+    if error.token is not None:
+        lines.append(b"Proxy-Status: %b; error=%b" % (PSEUDONYM, error.token))
+    if error.sent is not None:
+        lines.append(b"Talon-Proxy-Outcome: %b" % error.sent.value)
+    lines.extend(error.lines)
+    return Reply(error.status, joined(lines), body, source=Source.PROXY, length=len(body), outcome=error.sent)

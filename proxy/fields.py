@@ -1,0 +1,170 @@
+"""Header fields on their way to Talon.One and back: what crosses, what is ours, what we are told by them. Pure.
+
+`conventions.md`, Traffic port, is the list. Hop-by-hop fields are gone before a call comes here (`wire.heads`).
+"""
+
+from collections.abc import Callable
+
+from proxy.errors import PSEUDONYM, DownstreamError, LoopDetected
+from proxy.messages import Call, Fields
+from proxy.wire.fieldtable import FieldTable
+
+_VIA_LINE = b"Via: 1.1 %b\r\n" % PSEUDONYM
+_LONGEST_IDEMPOTENCY_KEY = 255  # talon-one-facts.md §3
+_WITH_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
+
+
+def request_table() -> FieldTable:
+    """Make the table of what callers send."""
+    return FieldTable(
+        noted=(
+            b"access-control-request-method",
+            b"idempotency-key",
+            b"max-forwards",
+            b"origin",
+            b"sec-fetch-site",
+            b"via",
+            b"x-request-id",
+        ),
+        taken=(b"authorization", b"talon-proxy-"),
+        dropped=(b"forwarded", b"x-api-key", b"x-forwarded-", b"x-original-url", b"x-rewrite-url"),
+    )
+
+
+def reply_table(*, allow_browsers: bool) -> FieldTable:
+    """Make the table of what Talon.One answers.
+
+    Without CORS fields no web page can read an answer (T15). The call's id and its outcome are ours to tell.
+    """
+    ours = (b"talon-proxy-outcome", b"x-request-id")
+    return FieldTable(noted=(b"date",), dropped=ours if allow_browsers else (*ours, b"access-control-"))
+
+
+class CallFields:
+    """What a call's fields say to us."""
+
+    __slots__ = (
+        "application",
+        "authorization",
+        "fetch_site",
+        "idempotency_key",
+        "origin",
+        "preflight",
+        "request_id",
+        "timeout",
+    )
+
+    def __init__(self) -> None:
+        self.authorization: list[bytes] = []
+        self.application: bytes | None = None
+        self.request_id: bytes | None = None
+        self.idempotency_key: bytes | None = None
+        self.origin = False
+        self.preflight = False
+        self.fetch_site: bytes | None = None
+        self.timeout: float | None = None  # seconds
+
+
+def read(fields: Fields) -> CallFields:
+    """Read what was noted. Raises DownstreamError where a field that is meant for us is wrong."""
+    found = CallFields()
+    for lower, value in fields.noted:
+        reader = _READERS.get(lower)
+        if reader is None:
+            raise DownstreamError("There is no such header", parameter="Talon-Proxy-…")
+        reader(found, value)
+    return found
+
+
+def _application(found: CallFields, value: bytes) -> None:
+    if found.application is not None:
+        raise DownstreamError("Given more than once", parameter="Talon-Proxy-Application")
+    found.application = value
+
+
+def _timeout(found: CallFields, value: bytes) -> None:
+    if found.timeout is not None or not value.isdigit() or len(value) > 9 or not int(value):
+        raise DownstreamError("Not one whole number of milliseconds, 1 or more", parameter="Talon-Proxy-Timeout-Ms")
+    found.timeout = int(value) / 1000
+
+
+def _opt_out(name: str) -> Callable[[CallFields, bytes], None]:
+    def reader(_: CallFields, value: bytes) -> None:
+        if value.lower() != b"no":
+            raise DownstreamError("Can only be no", parameter=name)
+
+    return reader
+
+
+def _idempotency_key(found: CallFields, value: bytes) -> None:
+    if found.idempotency_key is not None:
+        raise DownstreamError("Given more than once", parameter="Idempotency-Key")
+    if not value or len(value) > _LONGEST_IDEMPOTENCY_KEY:
+        raise DownstreamError("Must have 1 to 255 characters", parameter="Idempotency-Key")
+    if b"\t" in value:
+        raise DownstreamError("Must have no control characters", parameter="Idempotency-Key")
+    found.idempotency_key = value
+
+
+def _via(_: CallFields, value: bytes) -> None:
+    # received-protocol received-by [comment], by commas (RFC 9110 §7.6.3)
+    for hop in value.split(b","):
+        if PSEUDONYM in [word.lower() for word in hop.split()[1:2]]:
+            raise LoopDetected("This proxy already stands in Via", parameter="Via")
+
+
+def _request_id(found: CallFields, value: bytes) -> None:
+    if found.request_id is None and value:
+        found.request_id = value
+
+
+def _set_origin(found: CallFields, _: bytes) -> None:
+    found.origin = True
+
+
+def _set_preflight(found: CallFields, _: bytes) -> None:
+    found.preflight = True
+
+
+def _set_fetch_site(found: CallFields, value: bytes) -> None:
+    found.fetch_site = value
+
+
+_READERS: dict[bytes, Callable[[CallFields, bytes], None]] = {
+    b"access-control-request-method": _set_preflight,
+    b"authorization": lambda found, value: found.authorization.append(value),
+    b"idempotency-key": _idempotency_key,
+    b"max-forwards": lambda *_: None,  # read by the wire
+    b"origin": _set_origin,
+    b"sec-fetch-site": _set_fetch_site,
+    b"talon-proxy-application": _application,
+    b"talon-proxy-coalesce": _opt_out("Talon-Proxy-Coalesce"),
+    b"talon-proxy-order": _opt_out("Talon-Proxy-Order"),
+    b"talon-proxy-timeout-ms": _timeout,
+    b"via": _via,
+    b"x-request-id": _request_id,
+}
+
+
+def outbound(call: Call, found: CallFields) -> bytes:
+    """Give all lines of a request to Talon.One but `Host` and the key; framing is canonical (C36)."""
+    own = b"" if found.request_id is not None else b"X-Request-Id: %b\r\n" % call.request_id
+    if call.body or call.method in _WITH_LENGTH:
+        return b"%b%b%bContent-Length: %d\r\n" % (call.fields.block, _VIA_LINE, own, len(call.body))
+    return call.fields.block + _VIA_LINE + own
+
+
+def own_lines(request_id: bytes) -> bytes:
+    """Give the lines that every answer of ours carries."""
+    return b"X-Request-Id: %b\r\n" % request_id
+
+
+def timed_lines(call: Call) -> bytes:
+    """Give the lines that a caller's answer carries: its id, and where the time went, in milliseconds."""
+    timeline = call.timeline
+    total = timeline.ready - timeline.complete
+    return b"X-Request-Id: %b\r\nServer-Timing: proxy;dur=%.1f, lane;dur=0.0, upstream;dur=%.1f\r\n" % (
+        call.request_id,
+        max(total - timeline.upstream, 0.0) * 1000,
+        timeline.upstream * 1000,
+    )

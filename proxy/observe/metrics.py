@@ -1,0 +1,447 @@
+"""What is counted, and the counting.
+
+Every metric is declared here, with a text for a stranger. The end of a call costs a few additions to integers;
+prometheus_client has its turn only when somebody scrapes. What other objects know already is asked of them then
+(`Pulled`), so that no number is kept twice.
+
+Labels come from closed sets: operations and Applications are those given at the start, everything else is told
+below. What is not in a set is counted as `other`, or as no Application; it never makes a series.
+"""
+
+import itertools
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client import Metric
+
+from proxy.errors import Category, Draining, ProxyError, Unavailable
+from proxy.messages import Call, Reply, Sent, Source, Timeline
+from proxy.observe.exposition import Exposition, Family, Histogram, Labels
+
+# As OpenTelemetry's HTTP conventions advise (http.server.request.duration).
+DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+OVERHEADS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
+SERVED = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
+
+REQUESTS = Family(
+    "talon_proxy_requests_total",
+    "Calls that were answered, or whose answer found its caller gone; source: who made the answer, Talon.One"
+    " (upstream) or this proxy",
+    ("operation", "status", "source", "application"),
+)
+REQUEST_DURATION = Histogram(
+    "talon_proxy_request_duration_seconds",
+    "Time from the first byte of a call to the last byte of its answer, as its caller had it",
+    DURATIONS,
+    ("operation", "source"),
+)
+UPSTREAM_DURATION = Histogram(
+    "talon_proxy_upstream_request_duration_seconds",
+    "Time a call spent with Talon.One, all attempts together, from sending to the whole answer or its failure",
+    DURATIONS,
+    ("operation",),
+)
+OVERHEAD = Histogram(
+    "talon_proxy_overhead_seconds",
+    "Time this proxy added to a call: from the complete request to the ready answer, without Talon.One's part",
+    OVERHEADS,
+)
+PHASE = Histogram(
+    "talon_proxy_phase_seconds",
+    "Time of a call by phase: read (request arriving), pool (waiting for a connection, opening included), connect"
+    " and tls (of that), ttfb (first byte of the answer), body (rest of it), write (answer to the caller)",
+    DURATIONS,
+    ("phase",),
+)
+IN_FLIGHT = Family(
+    "talon_proxy_requests_in_flight",
+    "Calls not answered yet, or sent to Talon.One and given up by their callers",
+)
+ABANDONED = Family(
+    "talon_proxy_abandoned_requests_total",
+    "Calls whose caller left before the answer; state: not yet sent to Talon.One (queued), or sent",
+    ("state",),
+)
+UNKNOWN_OUTCOMES = Family(
+    "talon_proxy_unknown_outcomes_total",
+    "Calls that were sent and ended in an error of this proxy's: Talon.One may have processed them",
+    ("operation",),
+)
+REFUSED = Family(
+    "talon_proxy_refused_total",
+    "Calls and connections that this proxy did not take; reason: draining (shutting down), concurrency (too many)",
+    ("reason",),
+)
+UPSTREAM_RETRIES = Family(
+    "talon_proxy_upstream_retries_total",
+    "Attempts repeated; reason connection: the one before had failed before anything was sent",
+    ("reason",),
+)
+CONNECTIONS = Family(
+    "talon_proxy_upstream_connections",
+    "Connections to Talon.One; state: being opened, active, idle, or held back; generation: of the current URL, or"
+    " of one that is being left (draining)",
+    ("state", "protocol", "generation"),
+)
+OPENED = Family(
+    "talon_proxy_upstream_connections_opened_total",
+    "Connections to Talon.One that were opened",
+)
+CLOSED = Family(
+    "talon_proxy_upstream_connections_closed_total",
+    "Connections to Talon.One that were closed; reason: unused for long (idle), renewed (age), after an error,"
+    " told to by Talon.One (goaway), left with their URL or at the end (switch), closed by Talon.One (peer)",
+    ("reason",),
+)
+REQUESTS_PER_CONNECTION = Histogram(
+    "talon_proxy_upstream_requests_per_connection",
+    "Calls that a connection to Talon.One had carried when it closed; low numbers mean many handshakes",
+    SERVED,
+)
+LAST_SUCCESS = Family(
+    "talon_proxy_upstream_last_success_timestamp_seconds",
+    "When Talon.One last answered with a status below 500, as Unix time; 0 until it has",
+)
+GENERATION = Family(
+    "talon_proxy_upstream_generation",
+    "Number of the current URL of Talon.One; it grows with every switch",
+)
+UPSTREAM_INFO = Family(
+    "talon_proxy_upstream_info",
+    "Always 1; tells the current host of Talon.One and the protocol spoken to it",
+    ("host", "protocol"),
+)
+BUILD_INFO = Family(
+    "talon_proxy_build_info",
+    "Always 1; tells the versions of this proxy and of Python",
+    ("version", "python"),
+)
+CONFIG_INFO = Family(
+    "talon_proxy_config_info",
+    "Always 1; tells the hash of the settings in use (secrets left out), equal where settings are",
+    ("hash",),
+)
+CREDENTIALS_USED = Family(
+    "talon_proxy_credentials_used_total",
+    "Answers of Talon.One by the Application whose key the call was sent for; rejected: status 401",
+    ("application", "key", "result"),
+)
+LOOP_LAG = Histogram(
+    "talon_proxy_event_loop_lag_seconds",
+    "How late a timer fired that is due twice a second: how long other work held this process up",
+    DURATIONS,
+)
+LOG_DROPPED = Family(
+    "talon_proxy_log_dropped_total",
+    "Log lines not written: the reader of standard output was too slow, or one message came too often",
+)
+
+OTHER = "other"
+FOLDED = "management"  # an operation that is no operation of its own here
+STATUSES = range(100, 600)
+ODD_STATUS = 0  # stands for every status that HTTP does not know
+PHASES = ("read", "pool", "connect", "tls", "ttfb", "body", "write")
+REFUSALS = ("draining", "concurrency")
+CONNECTION_STATES = ("opening", "active", "idle", "held")
+PROTOCOLS = ("http/1.1",)
+GENERATIONS = ("current", "draining")
+CLOSINGS = ("idle", "age", "error", "goaway", "switch", "peer")
+FOLD_EVERY = 256  # calls; folding them takes 0.3 ms
+SAMPLE_EVERY = 0.5  # seconds between two looks at the lag of the loop
+
+
+class Handle(Protocol):
+    """A timer of the loop."""
+
+    def cancel(self) -> None:
+        """Do not fire."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """The connections of one generation at the moment of a scrape."""
+
+    protocol: str
+    generation: str  # current or draining
+    opening: int
+    active: int
+    idle: int
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What is asked of other objects when somebody scrapes. Totals must never fall."""
+
+    in_flight: Callable[[], int]
+    retries: Callable[[], int]  # attempts repeated after a failure to connect
+    connections: Callable[[], Iterable[Connections]]
+    opened: Callable[[], int]  # connections, of all generations ever
+    closed: Callable[[], Mapping[str, int]]  # the same, by reason
+    generation: Callable[[], int]
+    upstream: Callable[[], tuple[str, str]]  # host and protocol
+    config_hash: Callable[[], str]
+    log_dropped: Callable[[], int]
+
+
+class _Answers:
+    """Of one operation, the answers of one source."""
+
+    __slots__ = ("by_status", "durations")
+
+    def __init__(self) -> None:
+        self.by_status: dict[tuple[int, str], int] = {}
+        self.durations = REQUEST_DURATION.empty()
+
+
+class _Tally:
+    """Of one operation."""
+
+    __slots__ = ("exchanges", "from_proxy", "from_upstream", "unknown_outcomes")
+
+    def __init__(self) -> None:
+        self.from_upstream = _Answers()
+        self.from_proxy = _Answers()
+        self.exchanges = UPSTREAM_DURATION.empty()
+        self.unknown_outcomes = 0
+
+
+class Metrics:
+    """Counts how calls end, and tells it to Prometheus."""
+
+    def __init__(
+        self,
+        pulled: Pulled,
+        *,
+        operations: Iterable[str],
+        applications: Iterable[str],
+        version: str,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        """`clock` is the one that timelines are stamped by; `now` gives Unix time."""
+        self._pulled = pulled
+        self._version = version
+        self._clock = clock
+        self._now = now
+        self._applications = frozenset(applications)
+        self._other = _Tally()
+        self._tallies = {name: _Tally() for name in operations if name != FOLDED} | {OTHER: self._other}
+        self._overhead = OVERHEAD.empty()
+        self._phases = {name: PHASE.empty() for name in PHASES}
+        self._read, self._pool, self._connect, self._tls, self._ttfb, self._body, self._write = self._phases.values()
+        self._abandoned = dict.fromkeys(Sent, 0)
+        self._refused = dict.fromkeys(REFUSALS, 0)
+        self._served = REQUESTS_PER_CONNECTION.empty()
+        self._lag = LOOP_LAG.empty()
+        self._unfolded = 0  # calls since distributions were folded
+        self._last_success: float | None = None
+        self._exposition = Exposition(self._collect)
+
+    def __repr__(self) -> str:
+        return f"<Metrics operations={len(self._tallies)} applications={len(self._applications)}>"
+
+    # --- counting ---
+
+    def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
+        """An answer was written, or found its caller gone."""
+        timeline = call.timeline
+        tally = self._tallies.get(call.operation, self._other)
+        status = reply.status
+        if reply.source is Source.UPSTREAM:
+            answers = tally.from_upstream
+            if status < 500:
+                self._last_success = timeline.answered
+        else:
+            answers = tally.from_proxy
+            self._failed(call, reply, tally)
+        try:
+            answers.by_status[status, call.application] += 1
+        except KeyError:
+            self._count_first(answers, status, call.application)
+        # Of a caller who left, the time until there was an answer for it.
+        answers.durations.observe((timeline.written or timeline.ready) - timeline.arrived)
+        # 0.0 also while an exchange goes on without its caller, whose time was over.
+        if timeline.upstream:
+            tally.exchanges.observe(timeline.upstream)
+            # Rounding must not make a sum fall.
+            self._overhead.observe(max(timeline.ready - timeline.complete - timeline.upstream, 0.0))
+        self._observe_phases(timeline)
+        self._unfolded += 1
+        if self._unfolded >= FOLD_EVERY:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._unfolded = 0
+        for tally in self._tallies.values():
+            tally.exchanges.fold()
+            tally.from_upstream.durations.fold()
+            tally.from_proxy.durations.fold()
+        self._overhead.fold()
+        for phase in self._phases.values():
+            phase.fold()
+
+    def rejected(self, reply: Reply, error: ProxyError) -> None:
+        """A message that never became a call was answered."""
+        self._count_first(self._other.from_proxy, reply.status, "")
+        if isinstance(error, Unavailable):
+            self._refused["draining" if isinstance(error, Draining) else "concurrency"] += 1
+
+    def abandoned(self, call: Call, sent: Sent) -> None:
+        """A caller left before its answer; one that had been sent is also `finished` when it lands."""
+        self._abandoned[sent] += 1
+
+    def connection_closed(self, served: int) -> None:
+        """A connection to Talon.One closed that had carried so many calls."""
+        self._served.observe(served)
+
+    def loop_lagged(self, seconds: float) -> None:
+        """A timer of the loop fired so late."""
+        self._lag.observe(seconds)
+
+    def _count_first(self, answers: _Answers, status: int, application: str) -> None:
+        """Count what has no entry yet. What is in no closed set never gets one of its own."""
+        key = (status if status in STATUSES else ODD_STATUS, application if application in self._applications else "")
+        answers.by_status[key] = answers.by_status.get(key, 0) + 1
+
+    def _failed(self, call: Call, reply: Reply, tally: _Tally) -> None:
+        """The answer is ours: was the call refused, may Talon.One have processed it."""
+        if call.error == Category.DRAINING.value:
+            self._refused["draining"] += 1
+        elif call.error == Category.REFUSED.value and reply.status == Unavailable.status:
+            self._refused["concurrency"] += 1
+        if reply.outcome is Sent.MAYBE:
+            tally.unknown_outcomes += 1
+
+    def _observe_phases(self, timeline: Timeline) -> None:
+        """Observe the phases that this call went through; moments that did not happen are 0.0."""
+        self._read.observe(timeline.complete - timeline.arrived)
+        if timeline.pool:
+            self._pool.observe(timeline.pool)
+            if timeline.connect:
+                self._connect.observe(timeline.connect)
+            if timeline.tls:
+                self._tls.observe(timeline.tls)
+        if timeline.first_byte:
+            self._ttfb.observe(timeline.first_byte - timeline.sent)
+            if timeline.answered:
+                self._body.observe(timeline.answered - timeline.first_byte)
+        if timeline.written and timeline.ready:
+            self._write.observe(timeline.written - timeline.ready)
+
+    # --- telling ---
+
+    def render(self, accept: str | None) -> tuple[bytes, str]:
+        """See `Exposition.render`."""
+        return self._exposition.render(accept)
+
+    async def scrape(self, accept: str | None) -> tuple[bytes, str]:
+        """See `Exposition.scrape`."""
+        return await self._exposition.scrape(accept)
+
+    def _collect(self) -> Iterator[Metric]:
+        yield from self._collect_calls()
+        yield from self._collect_upstream()
+        yield LOOP_LAG.single(self._lag)
+        yield LOG_DROPPED.single(self._pulled.log_dropped())
+        yield BUILD_INFO.metric([((self._version, platform.python_version()), 1)])
+        yield CONFIG_INFO.metric([((self._pulled.config_hash(),), 1)])
+
+    def _collect_calls(self) -> Iterator[Metric]:
+        answers = [
+            (name, source.value, of_source)
+            for name, tally in self._tallies.items()
+            for source, of_source in ((Source.UPSTREAM, tally.from_upstream), (Source.PROXY, tally.from_proxy))
+        ]
+        yield REQUESTS.metric(
+            ((name, str(status) if status != ODD_STATUS else OTHER, source, application), count)
+            for name, source, of_source in answers
+            for (status, application), count in of_source.by_status.items()
+        )
+        yield REQUEST_DURATION.metric(
+            ((name, source), of_source.durations) for name, source, of_source in answers if of_source.durations.count
+        )
+        yield UPSTREAM_DURATION.metric(
+            ((name,), tally.exchanges) for name, tally in self._tallies.items() if tally.exchanges.count
+        )
+        yield OVERHEAD.single(self._overhead)
+        yield PHASE.metric(((name,), distribution) for name, distribution in self._phases.items())
+        yield IN_FLIGHT.single(self._pulled.in_flight())
+        yield ABANDONED.metric(
+            ((state,), self._abandoned[sent]) for state, sent in (("queued", Sent.NO), ("sent", Sent.MAYBE))
+        )
+        yield UNKNOWN_OUTCOMES.metric(
+            ((name,), tally.unknown_outcomes) for name, tally in self._tallies.items() if tally.unknown_outcomes
+        )
+        yield REFUSED.metric(((reason,), count) for reason, count in self._refused.items())
+        yield CREDENTIALS_USED.metric(self._credentials_used())
+
+    def _credentials_used(self) -> Iterator[tuple[Labels, float]]:
+        """Count what is counted already: each answer of Talon.One used a key."""
+        used = {(name, result): 0 for name in sorted(self._applications) for result in ("accepted", "rejected")}
+        for tally in self._tallies.values():
+            for (status, application), count in tally.from_upstream.by_status.items():
+                if application:
+                    used[application, "rejected" if status == 401 else "accepted"] += count
+        return (((application, "primary", result), count) for (application, result), count in used.items())
+
+    def _collect_upstream(self) -> Iterator[Metric]:
+        pulled = self._pulled
+        yield UPSTREAM_RETRIES.metric([(("connection",), pulled.retries())])
+        yield CONNECTIONS.metric(self._connections())
+        yield OPENED.single(pulled.opened())
+        closed = pulled.closed()
+        yield CLOSED.metric(((reason,), closed.get(reason, 0)) for reason in CLOSINGS)
+        yield REQUESTS_PER_CONNECTION.single(self._served)
+        yield LAST_SUCCESS.single(0 if self._last_success is None else self._unix_time(self._last_success))
+        yield GENERATION.single(pulled.generation())
+        yield UPSTREAM_INFO.metric([(pulled.upstream(), 1)])
+
+    def _connections(self) -> Iterator[tuple[Labels, float]]:
+        rows = dict.fromkeys(itertools.product(CONNECTION_STATES, PROTOCOLS, GENERATIONS), 0)
+        for some in self._pulled.connections():
+            for state, count in zip(CONNECTION_STATES, (some.opening, some.active, some.idle, some.held), strict=True):
+                # Several generations may drain at a time.
+                rows[state, some.protocol, some.generation] += count
+        return iter(rows.items())
+
+    def _unix_time(self, moment: float) -> float:
+        return self._now() - (self._clock() - moment)
+
+
+class LoopLag:
+    """Looks twice a second how late the loop comes to its timers; the owner starts and stops it."""
+
+    def __init__(
+        self,
+        observe: Callable[[float], None],
+        *,
+        clock: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], Handle],
+    ) -> None:
+        self._observe = observe
+        self._clock = clock
+        self._call_later = call_later
+        self._due = 0.0
+        self._timer: Handle | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoopLag {'stopped' if self._timer is None else 'running'}>"
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._due = self._clock() + SAMPLE_EVERY
+        self._timer = self._call_later(SAMPLE_EVERY, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._observe(max(self._clock() - self._due, 0.0))
+        self.start()

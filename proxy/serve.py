@@ -1,0 +1,50 @@
+"""`talon-proxy serve`: settings → App → exit code."""
+
+import errno
+import sys
+from collections.abc import Mapping, Sequence
+
+import uvloop
+
+from proxy.app import App, CannotListen, credentials_of
+from proxy.credentials import Credentials
+from proxy.observe.logs import Logs
+from proxy.settings import Loaded, SettingsError, load
+from proxy.sockets import owner
+
+
+def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve until told to stop. 0 all calls answered, 1 an address taken or calls cut off, 2 wrong settings."""
+    try:
+        loaded = load(flags, environ)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    settings = loaded.settings
+    credentials = credentials_of(settings)
+    logs = Logs(level=settings.log.level, format=settings.log.format, redact=credentials.redact)
+    logs.start()
+    for warning in loaded.warnings:
+        logs.write("warning", warning, {})
+    try:
+        return uvloop.run(_run(loaded, logs, credentials))
+    except OSError as error:
+        print(f"talon-proxy: {_explain(error)}", file=sys.stderr)
+        return 1
+    finally:
+        logs.stop(1.0)
+
+
+async def _run(loaded: Loaded, logs: Logs, credentials: Credentials) -> int:
+    # Addresses that nobody asked for must not keep it from starting.
+    ipv6_optional = loaded.origins["listen"] == "default"
+    return await App(loaded.settings, logs, credentials=credentials).run(ipv6_optional=ipv6_optional)
+
+
+def _explain(error: OSError) -> str:
+    """Say why it could not start, in one line."""
+    if isinstance(error, CannotListen) and error.errno == errno.EADDRINUSE and error.port:
+        taken_by = owner(error.port)
+        if taken_by:
+            return f"cannot listen on {error.address}: the port is in use by {taken_by}"
+    return str(error)

@@ -1,0 +1,27 @@
+"""Settings: every option, its default, its unit; all problems reported at once.
+
+`load` reads them once and hands them on as one frozen object. Nothing else looks at the environment.
+"""
+
+from proxy.settings.address import Address, AddressKind, Origin
+from proxy.settings.kinds import AccessLog, RouteTemplate
+from proxy.settings.loading import Loaded, load
+from proxy.settings.model import Application, Settings
+from proxy.settings.problems import Problem, SettingsError
+from proxy.settings.redaction import redacted, settings_hash
+
+__all__ = [
+    "AccessLog",
+    "Address",
+    "AddressKind",
+    "Application",
+    "Loaded",
+    "Origin",
+    "Problem",
+    "RouteTemplate",
+    "Settings",
+    "SettingsError",
+    "load",
+    "redacted",
+    "settings_hash",
+]

@@ -1,0 +1,19 @@
+"""Redaction: settings as they may be shown, and a short fingerprint of them."""
+
+import hashlib
+import json
+
+from proxy.settings.keys import present
+from proxy.settings.model import Settings
+
+HASH_DIGITS = 12
+
+
+def redacted(settings: Settings) -> dict[str, str]:
+    """Give every setting by its dotted name, written as in a variable; secrets are `***`, what is unset is empty."""
+    return {str(key): key.kind.show(value) for key, value in present(settings)}
+
+
+def settings_hash(settings: Settings) -> str:
+    """Tell settings apart. Of a secret it knows only that there is one, so that none can be guessed from it."""
+    return hashlib.sha256(json.dumps(redacted(settings), sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]

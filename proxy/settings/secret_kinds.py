@@ -1,0 +1,99 @@
+"""Kinds of secrets: keys of Talon.One, and tokens of our own.
+
+A key is one word of printable ASCII. It is taken with or without the scheme of the `Authorization` line it was copied
+from, but never where a key of another scheme belongs.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated
+
+from proxy.secret import MASK, Secret
+from proxy.settings.kinds import Kind, text
+
+LINE_END = re.compile(r"\r?\n\Z")
+SCHEMES = ("ApiKey-v1", "ManagementKey-v1", "Bearer")
+
+
+def _secret(value: object) -> str:
+    """Take the one word that a key is, less the line end that files and `echo` leave behind it."""
+    word = LINE_END.sub("", text(value))
+    if not word:
+        raise ValueError("is empty")
+    if not word.isascii():
+        raise ValueError("holds a character that is not ASCII")
+    if any(char <= " " or char == "\x7f" for char in word):
+        raise ValueError("holds a blank, a line end or a control character")
+    return word
+
+
+def _key_of(scheme: str, called: str) -> Callable[[object], Secret]:
+    def read(value: object) -> Secret:
+        # Keys are often copied together with the scheme of the `Authorization` line they were seen in.
+        word = text(value)
+        for known in SCHEMES:
+            if word.lower().startswith(known.lower()):
+                if known != scheme:
+                    raise ValueError(f"is a {known} value, but {called} belongs here")
+                word = word[len(known) :].removeprefix(" ")
+        return Secret(_secret(word))
+
+    return read
+
+
+IntegrationKey = Annotated[
+    Secret | None,
+    Kind("secret", _key_of("ApiKey-v1", "an Integration API key (ApiKey-v1)"), lambda _: MASK, secret=True),
+]
+ManagementKey = Annotated[
+    Secret | None,
+    Kind("secret", _key_of("ManagementKey-v1", "a Management API key"), lambda _: MASK, secret=True),
+]
+Token = Annotated[Secret | None, Kind("secret", lambda value: Secret(_secret(value)), lambda _: MASK, secret=True)]
+
+
+def _pairs(value: object) -> Iterator[tuple[object, object]]:
+    """Split a map: one of TOML, or a text that holds JSON or `token=application` between commas."""
+    if isinstance(value, str):
+        if value.lstrip().startswith("{"):
+            try:
+                # As pairs: a token that is there twice must not silently win over itself.
+                yield from json.loads(value, object_pairs_hook=lambda pairs: pairs)
+            except (ValueError, RecursionError):
+                raise ValueError("is not valid JSON") from None
+            return
+        for entry in value.split(",") if value.strip() else ():
+            # From the right: a token in Base64 may end with "=".
+            token, _, application = entry.strip().rpartition("=")
+            yield token, application
+        return
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a map from token to application")
+    yield from value.items()
+
+
+def _tokens(value: object) -> Mapping[Secret, str]:
+    tokens: dict[Secret, str] = {}
+    for number, (token, application) in enumerate(_pairs(value), start=1):
+        try:
+            secret = Secret(_secret(token))
+        except ValueError as problem:
+            raise ValueError(f"the token of entry {number} {problem}") from None
+        if not isinstance(application, str) or not application:
+            raise ValueError(f"entry {number} names no application")
+        if secret in tokens:
+            raise ValueError(f"the token of entry {number} repeats an earlier one")
+        tokens[secret] = application
+    return MappingProxyType(tokens)
+
+
+def _print_tokens(tokens: Mapping[Secret, str]) -> str:
+    return ",".join(f"{MASK}={application}" for application in tokens.values())
+
+
+Tokens = Annotated[
+    Mapping[Secret, str],
+    Kind("map of tokens", _tokens, _print_tokens, secret=True, schema={"type": ["object", "string"]}),
+]

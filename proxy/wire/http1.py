@@ -1,0 +1,498 @@
+"""One HTTP/1.1 connection to Talon.One: a request's bytes out, a reply in, one exchange at a time.
+
+What it guarantees: an exchange ends with a Reply or with an UpstreamError that says whether any byte was written;
+a connection that saw anything it did not ask for, or an exchange that did not end cleanly, never serves again.
+Replies up to `reply_limit` are held whole; a larger one becomes a stream that stops reading while its caller does
+not. It does not choose connections, repeat anything or know what it carries.
+"""
+
+import asyncio
+import select
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
+from typing import Protocol, cast
+
+import httptools
+
+from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge, ResponseTimeout
+from proxy.messages import Reply, Sent, Source, Timeline
+from proxy.wire.chunked import BadChunk, ChunkedDecoder
+from proxy.wire.heads import MAX_FIELD, MAX_REPLY_HEAD, ReplyHead, ReplyParser, bad_reply, reply_probe
+from proxy.wire.wheel import Wheel
+
+MAX_INTERIM = 16  # 1xx answers before the real one (U15)
+STREAM_AHEAD = 1 << 20  # bytes of a stream held before reading pauses
+JOIN_BELOW = 65536  # head and body go out as one piece below this size
+PEEK_AFTER = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
+
+
+class State(Enum):
+    """OPENING ⇒ IDLE ⇄ ACTIVE ⇒ CLOSED; any ⇒ CLOSED."""
+
+    OPENING = auto()
+    IDLE = auto()
+    ACTIVE = auto()
+    CLOSED = auto()
+
+
+class Closing(Enum):
+    """Why a connection was closed, as metrics name it."""
+
+    IDLE = "idle"
+    AGE = "age"
+    ERROR = "error"
+    GOAWAY = "goaway"
+    SWITCH = "switch"
+    PEER = "peer"
+
+
+_POLITE = (Closing.IDLE, Closing.AGE, Closing.SWITCH)  # the peer has done nothing wrong: say goodbye
+
+
+class Exchange(Protocol):
+    """What is asked of a connection, and who is told what becomes of it: `sent`, then one of the others, once."""
+
+    @property
+    def method(self) -> bytes:
+        """Of the request: an answer to HEAD has no body."""
+        ...
+
+    @property
+    def timeline(self) -> Timeline:
+        """Stamped on the way."""
+        ...
+
+    @property
+    def may_stream(self) -> bool:
+        """A reply larger than may be held can be handed over as a stream."""
+        ...
+
+    def sent(self) -> None:
+        """The first byte is being handed over, in this step."""
+        ...
+
+    def answered(self, reply: Reply) -> None:
+        """The answer is complete, or (a stream) its head."""
+        ...
+
+    def failed(self, error: ProxyError) -> None:
+        """There will be none."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One connection. The pool's, or an exchange's, or closed: never two at a time."""
+
+    def __init__(
+        self,
+        wheel: Wheel,
+        *,
+        reply_limit: int,
+        parser: ReplyParser,
+        freed: Callable[["Connection"], None],
+        lost: Callable[["Connection"], None],
+    ) -> None:
+        self._clock = wheel.clock
+        self._freed = freed
+        self._lost = lost
+        self._reply_limit = reply_limit
+        self._parser = parser
+        self._transport: asyncio.Transport
+        self.state = State.OPENING
+        self.closing: Closing | None = None
+        self.opened = 0.0
+        self.idle_since = 0.0
+        self.served = 0  # exchanges begun
+        self.keep_alive: int | None = None  # seconds the peer said it keeps an idle connection
+        self.renew_at = 0.0  # not reused after this moment; the pool's
+        self._alarm = wheel.alarm(self._alarmed)
+        self._talkative = False
+        self._timeout = 0.0  # of the exchange under way, in seconds
+        self._due = 0.0  # its end
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing of the last exchange may touch the next."""
+        self._exchange: Exchange | None = None
+        self._head: ReplyHead | None = None
+        self._missing: int | None = None  # bytes of a body with a length
+        self._buffer = b""  # of an unfinished head
+        self._probe: httptools.HttpResponseParser | None = None
+        self._interim = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._stream: ReplyStream | None = None
+
+    def __repr__(self) -> str:
+        return f"<http1.Connection {self.state.name} served={self.served}>"
+
+    # --- for the pool ---
+
+    def hung_up(self, now: float) -> bool:
+        """The peer has closed, or said something unasked; known to the kernel, not to the loop yet (U10)."""
+        if self._transport.is_closing():
+            return True
+        if now - self.idle_since < PEEK_AFTER:
+            return False
+        number = self._transport.get_extra_info("socket").fileno()
+        if number < 0:
+            return True  # gone, and `connection_lost` on its way
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self, reason: Closing) -> None:
+        """Close at once; an exchange under way ends as lost."""
+        if self.state is not State.CLOSED:
+            self.closing = reason
+            self._end()
+            if reason in _POLITE:
+                self._transport.close()
+            else:
+                self._transport.abort()
+
+    def send(self, exchange: Exchange, head: bytes, body: bytes, *, timeout: float) -> None:
+        """IDLE ⇒ ACTIVE. `timeout`: seconds to the complete answer, or to a stream's head."""
+        assert self.state is State.IDLE, self
+        now = self._clock()
+        timeline = exchange.timeline
+        timeline.reused = self.served > 0
+        timeline.sent = now
+        timeline.first_byte = 0.0
+        self.served += 1
+        self.state = State.ACTIVE
+        self._exchange = exchange
+        self._timeout = timeout
+        self._due = now + timeout
+        if self._alarm.due > self._due:
+            # Left standing from exchange to exchange: it fires once per timeout, not once per call.
+            self._alarm.set(self._due)
+        exchange.sent()
+        if len(body) < JOIN_BELOW:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    # --- the transport speaks ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """OPENING ⇒ IDLE."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour, not by class
+        self.opened = self.idle_since = self._clock()
+        self.state = State.IDLE
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """⇒ CLOSED."""
+        if self.closing is None:
+            # Without an exchange a reset is only a ruder way to close.
+            self.closing = Closing.PEER if self._exchange is None else Closing.ERROR
+        self._end()
+
+    def eof_received(self) -> bool:
+        """The end of a body without a length, or a loss; either way the last of this connection."""
+        # Closed here and not in connection_lost, turns later: until then an idle one could be handed out, and an
+        # active one would go on writing a request to a peer that will not answer it.
+        if self._exchange is None:
+            self.close(Closing.PEER)
+        elif self._head is not None and self._decoder is None and self._missing is None:
+            self._finish(reusable=False)
+        else:
+            self.close(Closing.ERROR)
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came: part of the answer, or a reason to close."""
+        if self.state is not State.ACTIVE:
+            # Unasked: an answer to nobody, a 408, garbage (U16). Who sends that may not have the next request.
+            self.close(Closing.PEER)
+            return
+        try:
+            self._take(data)
+        except ProxyError as error:
+            self._fail(error)
+
+    # --- reading a reply ---
+
+    def _take(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        if not exchange.timeline.first_byte:
+            exchange.timeline.first_byte = self._clock()
+        position = 0
+        while self._head is None:
+            position = self._take_head(data, position)
+            if position >= len(data) or self._exchange is None:  # a stream was given up as soon as it was told of
+                break
+        head = self._head
+        if head is None:
+            return
+        if len(data) - position == self._missing and not self._pieces and self._stream is None:
+            # As nearly every answer: whole in one piece.
+            self._complete(head, data[position:], reusable=True)
+        else:
+            self._take_body(data, position)
+
+    def _take_head(self, data: bytes, position: int) -> int:
+        """Take bytes of a head; returns where they end."""
+        known = len(self._buffer)
+        buffer = self._buffer + data[position:] if known or position else data
+        end = buffer.find(b"\r\n\r\n", max(known - 3, 0))
+        if end < 0:
+            if len(buffer) > MAX_REPLY_HEAD:
+                raise bad_reply("The head is too large")
+            if self._probe is None:
+                self._probe = reply_probe()
+            try:
+                self._probe.feed_data(buffer[known:])
+            except httptools.HttpParserError as error:
+                raise bad_reply("The head is not valid HTTP/1.1") from error
+            self._buffer = buffer
+            return len(data)
+        end += 4
+        self._buffer = b""
+        self._probe = None
+        if end > MAX_REPLY_HEAD:
+            raise bad_reply("The head is too large")
+        head = self._parser.parse(buffer if end == len(buffer) else buffer[:end])
+        # A peer this talkative is out of order; its answer counts, and is its last.
+        self._talkative = end > MAX_FIELD
+        if head.interim:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise bad_reply("Too many interim answers")
+        else:
+            self._begin(head)
+        return position + end - known
+
+    def _begin(self, head: ReplyHead) -> None:
+        assert self._exchange is not None
+        self._head = head
+        if self._exchange.method == b"HEAD" or head.status in (204, 304):
+            self._missing = 0
+        elif head.fields.chunked:
+            self._decoder = ChunkedDecoder()
+        else:
+            self._missing = head.length
+        if self._missing is not None and self._missing > self._reply_limit:
+            self._start_stream()
+
+    def _take_body(self, data: bytes, position: int) -> None:
+        rest = len(data) - position
+        decoder = self._decoder
+        if decoder is not None:
+            pieces: list[bytes] = []
+            try:
+                position = decoder.feed(data, position, pieces)
+            except BadChunk as error:
+                raise bad_reply("The body is not chunked as RFC 9112 §7.1 has it") from error
+            for piece in pieces:
+                self._hold(piece)
+            if decoder.done and self._exchange is not None:
+                self._finish(reusable=position == len(data))
+        elif self._missing is None:
+            self._hold(data[position:])
+        elif rest >= self._missing:
+            # More than the whole: the rest belongs to nobody, and the connection ends with it (C50).
+            reusable = rest == self._missing
+            if self._missing:
+                self._hold(data[position:] if reusable else data[position : position + self._missing])
+            self._finish(reusable=reusable)
+        else:
+            self._missing -= rest
+            self._hold(data[position:])
+
+    def _hold(self, piece: bytes) -> None:
+        if not piece or self._exchange is None:  # a stream was given up while it was told of
+            return
+        if self._stream is not None:
+            self._stream.put(piece)
+            self._await_piece()
+            return
+        self._pieces.append(piece)
+        self._held += len(piece)
+        if self._held > self._reply_limit:
+            self._start_stream()
+
+    def _start_stream(self) -> None:
+        """The reply is too large to hold: hand over what there is, and the rest as it is read."""
+        exchange, head = self._exchange, self._head
+        assert exchange is not None
+        assert head is not None
+        if not exchange.may_stream:
+            raise ReplyTooLarge("The answer is larger than limits.reply")
+        self._stream = ReplyStream(self)
+        for piece in self._pieces:
+            self._stream.put(piece)
+        self._pieces = []
+        self._await_piece()
+        exchange.timeline.answered = self._clock()
+        exchange.answered(self._reply(head, b"", head.length, stream=self._stream))
+
+    def _await_piece(self) -> None:
+        """Each piece of a stream gets the time a whole answer has: nobody knows how long a large one may take."""
+        assert self._stream is not None
+        if not self._stream.paused:
+            self._due = self._clock() + self._timeout
+            self._alarm.set(self._due)
+
+    def resume(self) -> None:
+        """The stream's reader goes on: the peer has its time again for the next piece."""
+        if self._exchange is not None:
+            self._await_piece()
+            self._transport.resume_reading()
+
+    def pause(self) -> None:
+        """The stream's reader is slow: stop reading, and the clock with it."""
+        self._alarm.clear()
+        self._transport.pause_reading()
+
+    def _finish(self, *, reusable: bool) -> None:
+        """The answer is complete, and came in pieces."""
+        head, stream, pieces = self._head, self._stream, self._pieces
+        assert head is not None
+        if stream is None:
+            self._complete(head, pieces[0] if len(pieces) == 1 else b"".join(pieces), reusable=reusable)
+            return
+        if stream.paused:
+            # Its reader is still slow, which must not be felt by the next exchange.
+            self._transport.resume_reading()
+        self._free(head, reusable=reusable)
+        stream.end()
+
+    def _complete(self, head: ReplyHead, body: bytes, *, reusable: bool) -> None:
+        """The answer is whole: give the connection back first, so that what the answer sets off finds it."""
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.timeline.answered = self._clock()
+        self._free(head, reusable=reusable)
+        if head.status == 204:
+            length = None
+        else:
+            length = head.length if exchange.method == b"HEAD" or head.status == 304 else len(body)
+        exchange.answered(self._reply(head, body, length))
+
+    def _reply(self, head: ReplyHead, body: bytes, length: int | None, stream: "ReplyStream | None" = None) -> Reply:
+        return Reply(
+            head.status,
+            head.fields.block,
+            body,
+            source=Source.UPSTREAM,
+            length=length,
+            dated=head.fields.dated,
+            stream=stream,
+        )
+
+    def _free(self, head: ReplyHead, *, reusable: bool) -> None:
+        """ACTIVE ⇒ IDLE, or ⇒ CLOSED."""
+        self.keep_alive = head.fields.keep_alive
+        # An answer that came before the request was out leaves bytes on the way that nobody may take for the next.
+        reusable = (
+            reusable and head.fields.keeps and not self._talkative and not self._transport.get_write_buffer_size()
+        )
+        self._forget()
+        if reusable:
+            self.state = State.IDLE
+            self.idle_since = self._clock()
+            self._freed(self)
+        else:
+            self.close(Closing.PEER)
+
+    def _fail(self, error: ProxyError) -> None:
+        """End the exchange under way with `error`, and the connection with it."""
+        exchange, stream = self._exchange, self._stream
+        self._forget()
+        self.close(Closing.ERROR)
+        if stream is not None:
+            stream.end(error)
+        elif exchange is not None:
+            exchange.timeline.answered = self._clock()
+            exchange.failed(error)
+
+    def _alarmed(self) -> None:
+        """The alarm stands from exchange to exchange; see whether this one's time is over."""
+        if self._exchange is None:
+            return
+        if self._due > self._clock():
+            self._alarm.set(self._due)
+        else:
+            self._fail(ResponseTimeout("No complete answer within upstream.timeouts.response", sent=Sent.MAYBE))
+
+    def _end(self) -> None:
+        """⇒ CLOSED. Tells the exchange under way, if any, how far its answer had come."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self._alarm.clear()
+        if self._exchange is not None:
+            error: ProxyError
+            if self._exchange.timeline.first_byte:
+                error = IncompleteReply("The connection ended within the answer", sent=Sent.MAYBE)
+            else:
+                error = ConnectionLost("The connection ended before an answer", sent=Sent.MAYBE)
+            self._fail(error)
+        self._lost(self)
+
+
+class ReplyStream:
+    """The rest of a large reply, read by one caller; pauses its connection while that caller is slow."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self.paused = False  # the connection does not read
+        self._ended = False
+        self._abandoned = False
+        self._error: ProxyError | None = None
+        self._more: asyncio.Future[None] | None = None
+
+    def put(self, piece: bytes) -> None:
+        """Take a piece from the connection."""
+        if self._abandoned:
+            return
+        self._pieces.append(piece)
+        self._held += len(piece)
+        if self._held > STREAM_AHEAD and not self.paused:
+            self.paused = True
+            self._connection.pause()
+        self._wake()
+
+    def end(self, error: ProxyError | None = None) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self.paused = False  # the connection may have another exchange by now
+        self._error = error
+        self._wake()
+
+    def abandon(self) -> None:
+        """See `messages.Stream`."""
+        self._abandoned = True
+        self._pieces.clear()
+        if not self._ended:
+            self._connection.close(Closing.ERROR)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """See `messages.Stream`."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Give the next piece. Raises UpstreamError where the answer broke off."""
+        while not self._pieces:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        piece = self._pieces.popleft()
+        self._held -= len(piece)
+        if self.paused and self._held <= STREAM_AHEAD // 2:
+            self.paused = False
+            self._connection.resume()
+        return piece
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)

@@ -1,0 +1,464 @@
+import asyncio
+import logging
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from proxy.observe.admin import Admin, Probes, Scrape
+
+TOKEN = "token-0123456789"
+METRICS = (b"# HELP up Always 1.\n", "text/plain; version=0.0.4; charset=utf-8")
+EVERY_PATH = ("/livez", "/readyz", "/startupz", "/metrics", "/status")
+
+
+@dataclass
+class Address:
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str | None = None
+
+
+@dataclass
+class Proxy:
+    """What the admin listener tells of, and the listener."""
+
+    token: str | None = TOKEN
+    hosts: tuple[str, ...] = ("metrics.shop.internal",)
+    not_live: list[str] = field(default_factory=list)
+    not_ready: list[str] = field(default_factory=list)
+    not_started: list[str] = field(default_factory=list)
+    status: Callable[[], Mapping[str, object]] = lambda: {"version": "0.1.0", "path": Path("/etc")}
+    metrics: Callable[[str | None], Scrape | Awaitable[Scrape]] = lambda accept: METRICS
+
+    def __post_init__(self) -> None:
+        self.admin = Admin(
+            probes=Probes(lambda: self.not_live, lambda: self.not_ready, lambda: self.not_started),
+            metrics=lambda accept: self.metrics(accept),
+            status=lambda: self.status(),
+            token=self.token,
+            hosts=self.hosts,
+        )
+        self.base = ""
+
+    async def start(self) -> None:
+        (address,) = await self.admin.start([Address()])
+        self.base = f"http://{address}"
+
+
+@dataclass
+class Answer:
+    status: int
+    text: str
+    headers: Mapping[str, str]
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    made = Proxy()
+    await made.start()
+    yield made
+    await made.admin.stop()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def ask(
+    client: aiohttp.ClientSession, url: str, *, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Answer:
+    async with client.request(method, url, headers=headers) as response:
+        return Answer(response.status, await response.text(), response.headers)
+
+
+async def say(proxy: Proxy, message: bytes) -> bytes:
+    """Send bytes as they are, and read until the connection ends."""
+    host, _, port = proxy.base.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(message)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+# --- probes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/startupz"])
+async def test_a_probe_is_ok_when_nothing_speaks_against_it(
+    proxy: Proxy, client: aiohttp.ClientSession, path: str
+) -> None:
+    answer = await ask(client, proxy.base + path)
+
+    assert (answer.status, answer.text) == (200, "ok\n")
+
+
+async def test_each_probe_tells_its_own_reasons(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    proxy.not_ready = ["draining", "not listening"]
+    proxy.not_started = ["warm connections are not up yet"]
+
+    live = await ask(client, proxy.base + "/livez")
+    ready = await ask(client, proxy.base + "/readyz")
+    started = await ask(client, proxy.base + "/startupz")
+
+    assert live.status == 200
+    assert (ready.status, ready.text) == (503, "draining\nnot listening\n")
+    assert (started.status, started.text) == (503, "warm connections are not up yet\n")
+
+
+async def test_a_verbose_probe_tells_the_state_of_all(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    proxy.not_ready = ["draining", "not listening"]
+
+    ready = await ask(client, proxy.base + "/readyz?verbose")
+    live = await ask(client, proxy.base + "/livez?verbose=1")
+
+    assert (ready.status, live.status) == (503, 200)
+    assert ready.text == live.text == "livez: ok\nreadyz: draining, not listening\nstartupz: ok\n"
+
+
+# --- metrics --------------------------------------------------------------------------------------------------
+
+
+async def test_metrics_are_given_in_the_format_that_is_asked_for(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    asked: list[str | None] = []
+
+    def metrics(accept: str | None) -> Scrape:
+        asked.append(accept)
+        return METRICS
+
+    proxy.metrics = metrics
+
+    answer = await ask(client, proxy.base + "/metrics", headers={"Accept": "application/openmetrics-text"})
+
+    assert asked == ["application/openmetrics-text"]
+    assert answer.text.encode() == METRICS[0]
+    assert answer.headers["Content-Type"] == METRICS[1]
+
+
+async def test_metrics_may_be_made_in_turns(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    async def metrics(accept: str | None) -> Scrape:
+        return METRICS
+
+    proxy.metrics = metrics
+
+    answer = await ask(client, proxy.base + "/metrics")
+
+    assert answer.text.encode() == METRICS[0]
+
+
+# --- status ---------------------------------------------------------------------------------------------------
+
+
+async def test_status_is_told_to_this_machine(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    answer = await ask(client, proxy.base + "/status")
+
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.text == '{\n  "version": "0.1.0",\n  "path": "/etc"\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("peer", "authorization", "status"),
+    [
+        (("127.0.0.1", 5000), None, 200),
+        (("127.8.9.1", 5000), None, 200),
+        (("::1", 5000, 0, 0), None, 200),
+        (("::ffff:127.0.0.1", 5000, 0, 0), None, 200),
+        (("10.1.2.3", 5000), None, 403),
+        (("::ffff:10.1.2.3", 5000, 0, 0), None, 403),
+        (("fd00::1", 5000, 0, 0), None, 403),
+        (None, None, 403),
+        (("10.1.2.3", 5000), f"Bearer {TOKEN}", 200),
+        (("10.1.2.3", 5000), f"bearer  {TOKEN} ", 200),
+        (("10.1.2.3", 5000), f"Bearer {TOKEN}x", 403),
+        (("10.1.2.3", 5000), f"Bearer {TOKEN[:-1]}", 403),
+        (("10.1.2.3", 5000), "Bearer ", 403),
+        (("10.1.2.3", 5000), "Bearer \u00ff", 403),
+        (("10.1.2.3", 5000), f"Basic {TOKEN}", 403),
+        (("10.1.2.3", 5000), TOKEN, 403),
+    ],
+)
+async def test_status_is_told_to_others_with_the_token_only(
+    peer: tuple[object, ...] | None, authorization: str | None, status: int
+) -> None:
+    answer = await from_peer(Proxy(), "/status", peer, authorization)
+
+    assert answer == status
+
+
+@pytest.mark.parametrize("token", [None, ""])
+async def test_without_a_token_no_token_opens(token: str | None) -> None:
+    for authorization in (None, "Bearer", "Bearer ", "Bearer None"):
+        answer = await from_peer(Proxy(token=token), "/status", ("10.1.2.3", 5000), authorization)
+
+        assert answer == 403
+
+
+@pytest.mark.parametrize("path", EVERY_PATH[:-1])
+async def test_the_rest_is_open_to_whoever_reaches_it(path: str) -> None:
+    assert await from_peer(Proxy(), path, ("10.1.2.3", 5000), None) == 200
+
+
+async def test_what_a_caller_says_of_its_origin_counts_for_nothing() -> None:
+    headers = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1", "X-Real-IP": "127.0.0.1"}
+
+    assert await from_peer(Proxy(), "/status", ("10.1.2.3", 5000), None, headers) == 403
+
+
+class Transport(asyncio.Transport):
+    """Of a connection from somewhere else."""
+
+    def __init__(self, peer: tuple[object, ...] | None) -> None:
+        super().__init__({"peername": peer, "socket": socket.socket()})
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return super().get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def from_peer(
+    proxy: Proxy,
+    path: str,
+    peer: tuple[object, ...] | None,
+    authorization: str | None,
+    headers: Mapping[str, str] | None = None,
+) -> int:
+    """Ask as somebody on another machine would; only the transport is not real."""
+    sent = {"Host": "10.0.0.1:7411", **(headers or {})}
+    if authorization is not None:
+        sent["Authorization"] = authorization
+    transport = Transport(peer)
+    request = make_mocked_request("GET", path, headers=sent, transport=transport)
+    response = await proxy.admin._answer(request)
+    transport.get_extra_info("socket").close()  # type: ignore[attr-defined]
+    return response.status
+
+
+# --- what is refused ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/debug", "/config", "/-/config", "/livez/", "//livez", "/%6civez", "/metrics/x"]
+)
+async def test_there_is_nothing_else(proxy: Proxy, path: str) -> None:
+    answer = await say(proxy, b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b"\r\n\r\nNot found\n")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+async def test_nothing_can_be_changed(proxy: Proxy, client: aiohttp.ClientSession, method: str) -> None:
+    for path in EVERY_PATH:
+        answer = await ask(client, proxy.base + path, method=method)
+
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_head_is_get_without_a_body(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    for path in EVERY_PATH:
+        told = await ask(client, proxy.base + path)
+        head = await ask(client, proxy.base + path, method="HEAD")
+
+        assert (head.status, head.text) == (200, "")
+        assert head.headers["Content-Length"] == str(len(told.text))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:7411",
+        "10.0.0.1:80",
+        "[::1]:7411",
+        "[fd00::1]",
+        "localhost",
+        "LocalHost.:7411",
+        "metrics.shop.internal",
+        "Metrics.Shop.Internal:7411",
+    ],
+)
+async def test_addresses_and_configured_names_may_be_used(
+    proxy: Proxy, client: aiohttp.ClientSession, host: str
+) -> None:
+    answer = await ask(client, proxy.base + "/livez", headers={"Host": host})
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:7411",
+        "shop.internal",
+        "[evil",
+        "",
+        "@localhost",
+    ],
+)
+async def test_other_names_are_misdirected_whatever_is_asked_for(
+    proxy: Proxy, client: aiohttp.ClientSession, host: str
+) -> None:
+    for path in (*EVERY_PATH, "/nothing"):
+        answer = await ask(client, proxy.base + path, headers={"Host": host})
+
+        assert answer.status == 421
+
+
+async def test_a_probe_of_http_1_0_needs_no_host(proxy: Proxy) -> None:
+    answer = await say(proxy, b"GET /livez HTTP/1.0\r\n\r\n")
+
+    assert b" 200 OK\r\n" in answer
+
+
+async def test_no_second_host_gets_a_name_past_the_check(proxy: Proxy) -> None:
+    answer = await say(
+        proxy, b"GET /status HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+    )
+
+    assert answer.split(b" ")[1] in (b"400", b"421")
+
+
+async def test_no_answer_can_be_read_by_a_web_page_or_kept(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "GET"}
+    for method in ("GET", "HEAD", "OPTIONS", "POST"):
+        for path in (*EVERY_PATH, "/nothing"):
+            answer = await ask(client, proxy.base + path, method=method, headers=preflight)
+
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["Server"] == "talon-proxy"
+
+
+async def test_what_is_not_http_is_answered_without_repeating_it(
+    proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await say(proxy, b"GET /livez HTTP/1.1\r\nBad Header<script>: 1\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert answer.endswith(b"\r\n\r\nBad request\n")
+    assert b"Server: talon-proxy\r\n" in answer
+    assert not caplog.records
+
+
+async def test_a_failure_of_ours_is_logged_and_not_shown(
+    proxy: Proxy, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> Mapping[str, object]:
+        raise RuntimeError("c0ffee5ec2e7")
+
+    proxy.status = fail
+
+    answer = await ask(client, proxy.base + "/status", headers={"Accept": "text/html"})
+    afterwards = await ask(client, proxy.base + "/livez")
+
+    assert (answer.status, answer.text) == (500, "Failed; the log has the reason\n")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert afterwards.status == 200
+
+
+# --- listening ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(proxy: Proxy, *addresses: Address) -> AsyncIterator[list[str]]:
+    """Whatever comes, it stops: a loop that is closed over a listener may hang."""
+    try:
+        yield await proxy.admin.start(addresses)
+    finally:
+        await proxy.admin.stop()
+
+
+async def ask_at(path: Path, question: str) -> Answer:
+    async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client:
+        return await ask(client, "http://localhost" + question)
+
+
+async def test_a_unix_socket_counts_as_this_machine(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+
+    async with listening(Proxy(), Address(path=str(path))) as bound:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        answer = await ask_at(path, "/status")
+
+    assert bound == [f"unix:{path}"]
+    assert mode == 0o660
+    assert answer.status == 200
+    assert not path.exists()
+
+
+async def test_a_socket_that_a_killed_process_left_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+    async with listening(Proxy(), Address(path=str(path))):
+        answer = await ask_at(path, "/livez")
+
+    assert answer.status == 200
+
+
+async def test_a_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+
+    async with listening(Proxy(), Address(path=str(path))):
+        with pytest.raises(OSError, match="in use"):
+            async with listening(Proxy(), Address(path=str(path))):
+                pass
+        answer = await ask_at(path, "/livez")
+
+    assert answer.status == 200
+
+
+async def test_no_address_is_kept_where_one_cannot_be_had(proxy: Proxy, tmp_path: Path) -> None:
+    taken = int(proxy.base.rpartition(":")[2])
+    path = tmp_path / "admin.sock"
+    other = Proxy()
+
+    with pytest.raises(OSError, match="in use"):
+        await other.admin.start([Address(path=str(path)), Address(port=taken)])
+
+    assert not path.exists()
+    assert repr(other.admin) == "<Admin addresses=0>"
+
+
+async def test_addresses_are_told_as_they_were_bound() -> None:
+    async with listening(Proxy(), Address(), Address(host="::1", path="")) as (first, second):
+        ports = {first.rpartition(":")[2], second.rpartition(":")[2]}
+
+    assert first.startswith("127.0.0.1:")
+    assert second.startswith("[::1]:")
+    assert "0" not in ports
+
+
+async def test_stopping_closes_connections_that_wait_for_a_next_question(client: aiohttp.ClientSession) -> None:
+    proxy = Proxy()
+    async with listening(proxy, Address()) as (address,):
+        await ask(client, f"http://{address}/livez")
+
+    with pytest.raises(aiohttp.ClientError):
+        await ask(client, f"http://{address}/livez")
+
+
+async def test_stopping_twice_or_before_the_start_does_nothing() -> None:
+    proxy = Proxy()
+
+    await proxy.admin.stop()
+    async with listening(proxy, Address()):
+        pass
+    await proxy.admin.stop()

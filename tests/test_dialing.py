@@ -1,0 +1,453 @@
+"""Opening connections, on real sockets: what goes wrong is told apart, and nothing is sent before it is right."""
+
+import asyncio
+import gc
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.errors import (
+    CertificateError,
+    ConnectionRefused,
+    ConnectTimeout,
+    NameNotResolved,
+    NameTimeout,
+    TlsError,
+    UpstreamError,
+    to_reply,
+)
+from proxy.messages import Sent
+from proxy.wire.dialing import Dialer, is_permanent, tls_context
+from tests.certificates import Authority, Pair
+from tests.harness import patiently
+
+Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+NAME = "shop.talon.one"
+SHORT = 0.3  # seconds that a test of a time-out takes
+
+
+class Caller(asyncio.Protocol):
+    """What a dialer connects."""
+
+    def __init__(self) -> None:
+        self.transport: Any = None
+        self.received = b""
+        self.gone = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def good(authority: Authority) -> Pair:
+    return authority.sign("localhost", "127.0.0.1", "::1")
+
+
+class Server:
+    """Where a dialer gets to, and what it is told there."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.heard = b""
+
+    async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            self.heard += data
+            writer.write(data)
+
+
+@asynccontextmanager
+async def serving(
+    tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", answer: Answering | None = None
+) -> AsyncIterator[Server]:
+    server = Server()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await (answer or server.echo)(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+    listening = await asyncio.start_server(serve, host, 0, ssl=tls)
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def dialer(port: int, tls: ssl.SSLContext | None = None, *, host: str = "localhost", timeout: float = 5.0) -> Dialer:
+    return Dialer(host, port, tls, timeout=timeout, clock=time.monotonic)
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *found: tuple[int, tuple[Any, ...]] | Exception) -> list[Any]:
+    """Replace the resolver of the running loop; gives what it was asked for."""
+    asked: list[Any] = []
+    kind = type(asyncio.get_running_loop())
+    real = kind.getaddrinfo
+
+    async def getaddrinfo(loop: asyncio.AbstractEventLoop, host: str, port: int, **named: Any) -> list[Any]:
+        if host != NAME:
+            return await real(loop, host, port, **named)  # of the loop itself, for an address
+        asked.append((host, port))
+        answer: list[Any] = []
+        for entry in found:
+            if isinstance(entry, Exception):
+                raise entry
+            answer.append((entry[0], socket.SOCK_STREAM, 6, "", entry[1]))
+        return answer
+
+    monkeypatch.setattr(kind, "getaddrinfo", getaddrinfo)
+    return asked
+
+
+@contextmanager
+def unanswering() -> Iterator[int]:
+    """A port whose backlog is full: to connect there is to wait."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    waiting = []
+    for _ in range(4):
+        link = socket.socket()
+        link.setblocking(False)
+        link.connect_ex(listener.getsockname())
+        waiting.append(link)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        for link in (*waiting, listener):
+            link.close()
+
+
+def refusing() -> int:
+    """A port at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def failure(opening: Dialer, *, within: float = 2.0) -> UpstreamError:
+    """Dial in vain; nothing is left behind."""
+    caller = Caller()
+    started = time.monotonic()
+    with pytest.raises(UpstreamError) as caught:
+        await patiently(opening.open(caller))
+    assert time.monotonic() - started < within
+    assert caught.value.sent is Sent.NO
+    if caller.transport is not None:
+        await patiently(caller.gone)
+    gc.collect()  # a socket that was not closed would be reported now
+    return caught.value
+
+
+def token(error: UpstreamError) -> tuple[int, bytes]:
+    reply = to_reply(error)
+    lines = [line.split(b": ", 1) for line in reply.block.splitlines()]
+    fields = {name.lower(): value for name, value in lines}
+    assert fields[b"talon-proxy-outcome"] == b"not-sent"
+    return reply.status, fields[b"proxy-status"].removeprefix(b"talon-proxy; error=")
+
+
+# --- well ---
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_connection_is_opened_and_told_how_long_it_took(authority: Authority, good: Pair, secure: bool) -> None:
+    async with serving(good.server() if secure else None) as server:
+        caller = Caller()
+        opened = await dialer(server.port, tls_context(authority.file) if secure else None).open(caller)
+
+        assert opened.connect > 0
+        assert (opened.tls > 0.0005) is secure or opened.tls < 0.05
+        link = caller.transport.get_extra_info("socket")
+        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if secure:
+            assert caller.transport.get_extra_info("ssl_object").version() in ("TLSv1.2", "TLSv1.3")
+            assert caller.transport.get_extra_info("ssl_object").selected_alpn_protocol() is None
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_an_ip_address_is_a_host_too(authority: Authority, good: Pair, host: str) -> None:
+    async with serving(good.server(), host=host) as server:
+        caller = Caller()
+        await dialer(server.port, tls_context(authority.file), host=host).open(caller)
+
+        assert caller.transport.get_extra_info("peername")[0] == host
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+async def test_http_1_1_is_offered_and_nothing_else(authority: Authority, good: Pair) -> None:
+    context = good.server()
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    async with serving(context) as server:
+        caller = Caller()
+        await dialer(server.port, tls_context(authority.file)).open(caller)
+
+        assert caller.transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+async def test_every_address_is_tried_until_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as server:
+        asked = resolving(
+            monkeypatch,
+            (socket.AF_INET, ("127.0.0.1", refusing())),
+            (socket.AF_INET6, ("::1", refusing(), 0, 0)),
+            (socket.AF_INET, ("127.0.0.1", server.port)),
+        )
+        caller = Caller()
+        await dialer(443, host=NAME).open(caller)
+
+        assert asked == [(NAME, 443)]
+        assert caller.transport.get_extra_info("peername")[1] == server.port
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+async def test_a_black_hole_among_the_addresses_leaves_time_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    with unanswering() as hole:
+        async with serving() as server:
+            resolving(monkeypatch, (socket.AF_INET, ("127.0.0.1", hole)), (socket.AF_INET, ("127.0.0.1", server.port)))
+            caller = Caller()
+            opened = await dialer(443, host=NAME, timeout=2 * SHORT).open(caller)
+
+            assert SHORT * 0.9 < opened.connect < 2 * SHORT + 0.5
+            caller.transport.abort()
+            await patiently(caller.gone)
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"),),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),),
+        (),
+    ],
+)
+async def test_a_name_without_an_address_is_a_dns_error(monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
+    resolving(monkeypatch, *found)
+
+    error = await failure(dialer(443, host=NAME))
+
+    assert type(error) is NameNotResolved
+    assert token(error) == (502, b"dns_error")
+
+
+async def test_a_resolver_that_does_not_answer_is_a_dns_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(type(loop), "getaddrinfo", lambda *_, **__: loop.create_future())
+
+    error = await failure(dialer(443, host=NAME, timeout=SHORT))
+
+    assert type(error) is NameTimeout
+    assert token(error) == (504, b"dns_timeout")
+
+
+# --- TCP ---
+
+
+async def test_a_port_where_nobody_listens_is_refused_at_once() -> None:
+    error = await failure(dialer(refusing(), host="127.0.0.1"), within=1.0)
+
+    assert type(error) is ConnectionRefused
+    assert token(error) == (502, b"connection_refused")
+    assert not is_permanent(error)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_black_hole_ends_at_the_connect_timeout(authority: Authority, secure: bool) -> None:
+    with unanswering() as port:
+        tls = tls_context(authority.file) if secure else None
+        error = await failure(dialer(port, tls, host="127.0.0.1", timeout=SHORT))
+
+    assert type(error) is ConnectTimeout
+    assert token(error) == (504, b"connection_timeout")
+
+
+# --- TLS ---
+
+
+@pytest.mark.parametrize("kind", ["wrong host", "expired", "self-signed", "another authority"])
+async def test_a_certificate_that_is_not_right_is_refused_for_good(
+    authority: Authority, tmp_path: Path, kind: str
+) -> None:
+    pair = {
+        "wrong host": lambda: authority.sign("evil.example"),
+        "expired": lambda: authority.sign("localhost", expired=True),
+        "self-signed": lambda: authority.self_signed("localhost"),
+        "another authority": lambda: Authority(tmp_path, "other").sign("localhost"),
+    }[kind]()
+    async with serving(pair.server()) as server:
+        error = await failure(dialer(server.port, tls_context(authority.file)))
+
+        assert type(error) is CertificateError
+        assert token(error) == (502, b"tls_certificate_error")
+        assert is_permanent(error)
+        assert server.heard == b""
+
+
+async def test_without_a_file_the_systems_authorities_are_trusted(good: Pair) -> None:
+    async with serving(good.server()) as server:
+        assert type(await failure(dialer(server.port, tls_context(None)))) is CertificateError
+
+
+def test_a_file_of_authorities_that_is_none_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+
+    for name in ("empty.pem", "missing.pem"):
+        with pytest.raises(OSError):
+            tls_context(tmp_path / name)
+
+
+async def test_a_server_that_speaks_old_tls_only_is_refused(authority: Authority, good: Pair) -> None:
+    context = good.server()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    async with serving(context) as server:
+        error = await failure(dialer(server.port, tls_context(authority.file)))
+
+    assert type(error) is TlsError
+    assert token(error) == (502, b"tls_protocol_error")
+
+
+async def _say_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    await reader.read(-1)
+
+
+async def _close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+
+
+async def _close_unread(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """End the connection before anything is read."""
+
+
+async def _alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.write(b"\x15\x03\x03\x00\x02\x02\x28")  # fatal: handshake_failure
+    await reader.read(-1)
+
+
+@pytest.mark.parametrize("answer", [_say_http, _close, _close_unread, _alert])
+async def test_a_handshake_that_fails_is_told_apart_from_a_refused_connection(
+    authority: Authority, answer: Answering
+) -> None:
+    async with serving(answer=answer) as server:
+        error = await failure(dialer(server.port, tls_context(authority.file)))
+
+    assert type(error) is TlsError
+    assert token(error) == (502, b"tls_protocol_error")
+
+
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(-1)
+
+
+async def test_a_handshake_that_is_not_answered_ends_at_the_connect_timeout(authority: Authority) -> None:
+    async with serving(answer=_say_nothing) as server:
+        error = await failure(dialer(server.port, tls_context(authority.file), timeout=SHORT))
+
+    assert type(error) is ConnectTimeout
+    assert token(error) == (504, b"connection_timeout")
+
+
+# --- what must not matter ---
+
+
+async def test_session_keys_are_not_logged_whatever_the_environment_says(
+    authority: Authority, good: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "keys.log"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
+    async with serving(good.server()) as server:
+        caller = Caller()
+        await dialer(server.port, tls_context(authority.file)).open(caller)
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+    assert not log.exists()
+
+
+async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{refusing()}")
+    async with serving() as server:
+        caller = Caller()
+        await dialer(server.port).open(caller)
+
+        assert caller.transport.get_extra_info("peername")[1] == server.port
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_tls_1_2_and_1_3_are_spoken(authority: Authority, good: Pair, version: ssl.TLSVersion) -> None:
+    context = good.server()
+    context.minimum_version = context.maximum_version = version
+    async with serving(context) as server:
+        caller = Caller()
+        await dialer(server.port, tls_context(authority.file)).open(caller)
+
+        assert caller.transport.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+async def test_giving_up_an_opening_closes_its_socket(authority: Authority) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        begun.set()
+        await reader.read(-1)
+        ended.set()
+
+    async with serving(answer=wait_for_the_end) as server:
+        opening = asyncio.get_running_loop().create_task(
+            dialer(server.port, tls_context(authority.file)).open(Caller()), name="opening"
+        )
+        await patiently(begun.wait())
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await patiently(ended.wait())

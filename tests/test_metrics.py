@@ -1,0 +1,574 @@
+import asyncio
+import dataclasses
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from proxy.errors import BadMessage, CallTimeout, Draining, NotFound, PoolTimeout, ProxyError, Unavailable, to_reply
+from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
+from proxy.observe import metrics as declared
+from proxy.observe.exposition import Distribution, Exposition, Family, Histogram
+from proxy.observe.metrics import FOLD_EVERY, Connections, LoopLag, Metrics, Pulled
+from proxy.observe.observers import Observers
+
+OPERATIONS = ("updateCustomerSessionV2", "getCustomerSession", "other", "management")
+NOW = 1_800_000_000.0  # Unix time at which the clock below shows 1000.0
+PULLED = Pulled(
+    in_flight=lambda: 3,
+    retries=lambda: 4,
+    connections=lambda: [
+        Connections("http/1.1", "current", opening=1, active=2, idle=3),
+        Connections("http/1.1", "draining", opening=0, active=4, idle=0),
+        Connections("http/1.1", "draining", opening=0, active=5, idle=0),
+    ],
+    opened=lambda: 15,
+    closed=lambda: {"idle": 6, "peer": 7},
+    generation=lambda: 2,
+    upstream=lambda: ("mycompany.europe-west1.talon.one", "http/1.1"),
+    config_hash=lambda: "0123456789ab",
+    log_dropped=lambda: 8,
+)
+
+
+def make(pulled: Pulled = PULLED) -> Metrics:
+    return Metrics(
+        pulled,
+        operations=OPERATIONS,
+        applications=["default", "eu"],
+        version="0.1.0",
+        clock=lambda: 1000.0,
+        now=lambda: NOW,
+    )
+
+
+def call(operation: str = "updateCustomerSessionV2", application: str = "default") -> Call:
+    """A call that went its whole way, in round steps."""
+    timeline = Timeline(100.0, 100.002)
+    timeline.tries = 1
+    timeline.sent = 100.003
+    timeline.first_byte = 100.043
+    timeline.answered = 100.050
+    timeline.upstream = 0.047
+    timeline.ready = 100.051
+    timeline.written = 100.057
+    made = Call(b"PUT", b"/v2/customer_sessions/secret-id", Fields(b"", []), b"{}", timeline)
+    made.operation = operation
+    made.application = application
+    return made
+
+
+def unsent() -> Call:
+    """A call that was answered on arrival."""
+    made = call()
+    made.timeline = Timeline(100.0, 100.002)
+    made.timeline.ready = made.timeline.written = 100.003
+    return made
+
+
+def reply(status: int = 200) -> Reply:
+    return Reply(status, b"", b"", source=Source.UPSTREAM, length=0)
+
+
+def fail(metrics: Metrics, failed: Call, error: ProxyError) -> None:
+    failed.error = error.category.value
+    metrics.finished(failed, to_reply(error), whole=True)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    text, _ = metrics.render(None)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse_text(text.decode())
+        for sample in family.samples
+    }
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    return samples(metrics).get((f"talon_proxy_{name}", tuple(sorted(labels.items()))))
+
+
+# --- calls ----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_of_talon_one_is_counted_with_all_its_labels() -> None:
+    metrics = make()
+
+    metrics.finished(call(), reply(200), whole=True)
+    metrics.finished(call(), reply(200), whole=True)
+    metrics.finished(call(application="eu"), reply(409), whole=True)
+
+    labels = {"operation": "updateCustomerSessionV2", "source": "upstream"}
+    assert value(metrics, "requests_total", **labels, status="200", application="default") == 2
+    assert value(metrics, "requests_total", **labels, status="409", application="eu") == 1
+    assert value(metrics, "request_duration_seconds_count", **labels) == 3
+
+
+def test_durations_run_from_the_first_byte_that_came_to_the_last_that_was_written() -> None:
+    metrics = make()
+
+    metrics.finished(call(), reply(), whole=True)
+
+    labels = {"operation": "updateCustomerSessionV2", "source": "upstream"}
+    assert value(metrics, "request_duration_seconds_sum", **labels) == pytest.approx(0.057)
+    assert value(metrics, "request_duration_seconds_bucket", **labels, le="0.05") == 0
+    assert value(metrics, "request_duration_seconds_bucket", **labels, le="0.075") == 1
+    assert value(metrics, "request_duration_seconds_bucket", **labels, le="+Inf") == 1
+    upstream = value(metrics, "upstream_request_duration_seconds_sum", operation="updateCustomerSessionV2")
+    assert upstream == pytest.approx(0.047)
+
+
+def test_overhead_is_what_lies_between_request_and_answer_but_not_with_talon_one() -> None:
+    metrics = make()
+
+    metrics.finished(call(), reply(), whole=True)
+
+    assert value(metrics, "overhead_seconds_count") == 1
+    assert value(metrics, "overhead_seconds_sum") == pytest.approx(0.002)
+
+
+def test_overhead_never_falls_below_nothing() -> None:
+    metrics = make()
+    rounded = call()
+    rounded.timeline.upstream = 10.0
+
+    metrics.finished(rounded, reply(), whole=True)
+
+    assert value(metrics, "overhead_seconds_sum") == 0.0
+
+
+def test_phases_are_observed_where_a_call_went_through_them() -> None:
+    metrics = make()
+    waited = call()
+    waited.timeline.pool, waited.timeline.connect, waited.timeline.tls = 0.030, 0.010, 0.020
+
+    metrics.finished(call(), reply(), whole=True)
+    metrics.finished(waited, reply(), whole=True)
+
+    def count(phase: str) -> float | None:
+        return value(metrics, "phase_seconds_count", phase=phase)
+
+    def total(phase: str) -> float | None:
+        return value(metrics, "phase_seconds_sum", phase=phase)
+
+    assert [count(phase) for phase in ("read", "ttfb", "body", "write")] == [2, 2, 2, 2]
+    assert [count(phase) for phase in ("pool", "connect", "tls")] == [1, 1, 1]
+    assert [total(phase) for phase in ("pool", "connect", "tls")] == [0.030, 0.010, 0.020]
+    assert total("read") == pytest.approx(2 * 0.002)
+    assert total("ttfb") == pytest.approx(2 * 0.040)
+    assert total("body") == pytest.approx(2 * 0.007)
+    assert total("write") == pytest.approx(2 * 0.006)
+
+
+def test_a_call_that_was_never_sent_has_no_upstream_time_and_no_overhead() -> None:
+    metrics = make()
+
+    fail(metrics, unsent(), NotFound("No such path"))
+
+    assert value(metrics, "request_duration_seconds_count", operation="updateCustomerSessionV2", source="proxy") == 1
+    assert value(metrics, "upstream_request_duration_seconds_count", operation="updateCustomerSessionV2") is None
+    assert value(metrics, "overhead_seconds_count") == 0
+    assert value(metrics, "phase_seconds_count", phase="ttfb") == 0
+
+
+def test_a_call_whose_time_was_over_while_its_exchange_goes_on_leaves_overhead_alone() -> None:
+    metrics = make()
+    overdue = call()
+    overdue.timeline.first_byte = overdue.timeline.answered = overdue.timeline.upstream = 0.0
+    overdue.timeline.ready = 115.0
+
+    fail(metrics, overdue, CallTimeout("Too late", sent=Sent.MAYBE))
+
+    assert value(metrics, "overhead_seconds_count") == 0
+    assert value(metrics, "upstream_request_duration_seconds_count", operation="updateCustomerSessionV2") is None
+
+
+def test_an_answer_that_found_its_caller_gone_counts_until_it_was_ready() -> None:
+    metrics = make()
+    gone = call()
+    gone.timeline.written = 0.0
+
+    metrics.finished(gone, reply(), whole=False)
+
+    labels = {"operation": "updateCustomerSessionV2", "source": "upstream"}
+    assert value(metrics, "request_duration_seconds_sum", **labels) == pytest.approx(0.051)
+    assert value(metrics, "phase_seconds_count", phase="write") == 0
+
+
+def test_an_answer_made_by_the_listener_alone_has_no_write_phase() -> None:
+    # OPTIONS * never passes the pipeline, so that nobody stamped it ready.
+    metrics = make()
+    asked = unsent()
+    asked.timeline.ready = 0.0
+
+    metrics.finished(asked, Reply(200, b"", b"", source=Source.PROXY, length=0), whole=True)
+
+    assert value(metrics, "phase_seconds_count", phase="write") == 0
+
+
+def test_a_message_that_never_became_a_call_counts_as_other() -> None:
+    metrics = make()
+    error = BadMessage("Not HTTP")
+
+    metrics.rejected(to_reply(error), error)
+
+    labels = {"operation": "other", "status": "400", "source": "proxy", "application": ""}
+    assert value(metrics, "requests_total", **labels) == 1
+    assert value(metrics, "request_duration_seconds_count", operation="other", source="proxy") is None
+
+
+def test_callers_who_left_are_counted_by_what_had_become_of_their_calls() -> None:
+    metrics = make()
+
+    metrics.abandoned(unsent(), Sent.NO)
+    metrics.abandoned(call(), Sent.MAYBE)
+    metrics.abandoned(call(), Sent.MAYBE)
+
+    assert value(metrics, "abandoned_requests_total", state="queued") == 1
+    assert value(metrics, "abandoned_requests_total", state="sent") == 2
+
+
+def test_only_errors_of_ours_after_sending_are_unknown_outcomes() -> None:
+    metrics = make()
+
+    fail(metrics, call(), CallTimeout("Too late", sent=Sent.MAYBE))
+    fail(metrics, unsent(), CallTimeout("Too late", sent=Sent.NO))
+    fail(metrics, unsent(), NotFound("No such path"))
+    metrics.finished(call(), reply(500), whole=True)
+
+    assert value(metrics, "unknown_outcomes_total", operation="updateCustomerSessionV2") == 1
+
+
+def test_refusals_are_counted_by_reason() -> None:
+    metrics = make()
+    too_many = Unavailable("Too many connections")
+
+    fail(metrics, unsent(), Draining("Shutting down", sent=Sent.NO))
+    fail(metrics, unsent(), Unavailable("Too many calls"))
+    metrics.rejected(to_reply(too_many), too_many)
+
+    assert value(metrics, "refused_total", reason="draining") == 1
+    assert value(metrics, "refused_total", reason="concurrency") == 2
+
+
+def test_other_errors_are_no_refusals() -> None:
+    metrics = make()
+
+    fail(metrics, unsent(), NotFound("No such path"))
+    fail(metrics, unsent(), PoolTimeout("All in use"))
+
+    assert value(metrics, "refused_total", reason="draining") == 0
+    assert value(metrics, "refused_total", reason="concurrency") == 0
+
+
+def test_credentials_are_rejected_where_talon_one_says_401() -> None:
+    metrics = make()
+
+    for status in (200, 404, 401):
+        metrics.finished(call(), reply(status), whole=True)
+    fail(metrics, unsent(), NotFound("No such path"))
+
+    assert value(metrics, "credentials_used_total", application="default", key="primary", result="accepted") == 2
+    assert value(metrics, "credentials_used_total", application="default", key="primary", result="rejected") == 1
+    assert value(metrics, "credentials_used_total", application="eu", key="primary", result="accepted") == 0
+
+
+def test_the_last_success_is_told_in_unix_time_and_is_no_server_error() -> None:
+    metrics = make()
+    assert value(metrics, "upstream_last_success_timestamp_seconds") == 0
+
+    metrics.finished(call(), reply(404), whole=True)
+    later = call()
+    later.timeline.answered = 500.0
+    metrics.finished(later, reply(503), whole=True)
+
+    told = value(metrics, "upstream_last_success_timestamp_seconds")
+    assert told == pytest.approx(NOW - (1000.0 - 100.050), abs=0.001)
+
+
+# --- closed sets ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_in_no_closed_set_makes_no_series() -> None:
+    metrics = make()
+    metrics.finished(call("other", ""), reply(200), whole=True)
+    metrics.finished(call("other", ""), reply(999), whole=True)
+    before = samples(metrics).keys()
+    source = random.Random(7)
+
+    for _ in range(10_000):
+        odd = call(operation=f"/v1/{source.random()}", application=str(source.random()))
+        metrics.finished(odd, reply(source.choice((200, 0, 99, 600, 999, 10**6))), whole=True)
+
+    after = samples(metrics)
+    assert after.keys() == before
+    folded = sum(count for (name, labels), count in after.items() if name == "talon_proxy_requests_total")
+    assert folded == 10_002
+
+
+def test_management_is_counted_as_other() -> None:
+    metrics = make()
+
+    metrics.finished(call("management"), reply(), whole=True)
+
+    text, _ = metrics.render(None)
+    assert b"management" not in text
+    assert value(metrics, "upstream_request_duration_seconds_count", operation="other") == 1
+
+
+def test_a_status_that_http_does_not_know_has_no_number() -> None:
+    metrics = make()
+
+    metrics.finished(call(), reply(600), whole=True)
+    metrics.finished(call(), reply(599), whole=True)
+
+    labels = {"operation": "updateCustomerSessionV2", "source": "upstream", "application": "default"}
+    assert value(metrics, "requests_total", **labels, status="other") == 1
+    assert value(metrics, "requests_total", **labels, status="599") == 1
+
+
+# --- what a scrape reads --------------------------------------------------------------------------------------
+
+
+def test_series_without_an_operation_are_there_from_the_start() -> None:
+    metrics = make()
+    before = samples(metrics).keys()
+
+    metrics.finished(call(), reply(), whole=True)
+    metrics.abandoned(call(), Sent.MAYBE)
+    metrics.connection_closed(5)
+    metrics.loop_lagged(0.1)
+    fail(metrics, unsent(), Draining("Shutting down", sent=Sent.NO))
+
+    new = samples(metrics).keys() - before
+    assert all("operation" in dict(labels) for _, labels in new)
+    assert not any("operation" in dict(labels) for _, labels in before)
+
+
+def test_what_other_objects_know_is_asked_of_them() -> None:
+    metrics = make()
+    metrics.connection_closed(1)
+    metrics.connection_closed(40)
+
+    assert value(metrics, "requests_in_flight") == 3
+    assert value(metrics, "upstream_retries_total", reason="connection") == 4
+    assert value(metrics, "upstream_connections_opened_total") == 15
+    assert value(metrics, "upstream_connections_closed_total", reason="idle") == 6
+    assert value(metrics, "upstream_connections_closed_total", reason="peer") == 7
+    assert value(metrics, "upstream_connections_closed_total", reason="goaway") == 0
+    assert value(metrics, "upstream_requests_per_connection_bucket", le="1.0") == 1
+    assert value(metrics, "upstream_requests_per_connection_sum") == 41
+    assert value(metrics, "upstream_generation") == 2
+    assert value(metrics, "upstream_info", host="mycompany.europe-west1.talon.one", protocol="http/1.1") == 1
+    assert value(metrics, "config_info", hash="0123456789ab") == 1
+    assert value(metrics, "log_dropped_total") == 8
+
+
+def test_generations_that_drain_are_added_up() -> None:
+    metrics = make()
+
+    def count(state: str, generation: str) -> float | None:
+        return value(metrics, "upstream_connections", state=state, protocol="http/1.1", generation=generation)
+
+    assert [count(state, "current") for state in ("opening", "active", "idle", "held")] == [1, 2, 3, 0]
+    assert [count(state, "draining") for state in ("opening", "active", "idle", "held")] == [0, 9, 0, 0]
+
+
+def test_process_and_python_are_told_and_creation_times_are_not() -> None:
+    metrics = make()
+    metrics.finished(call(), reply(), whole=True)
+
+    for accept in (None, "application/openmetrics-text;version=1.0.0"):
+        text, _ = metrics.render(accept)
+        assert b"process_resident_memory_bytes" in text
+        assert b"python_info" in text
+        assert b"python_gc_collections" in text
+        assert b"_created" not in text
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text; version=1.0.0"),
+        ("application/openmetrics-text;version=never", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text", "application/openmetrics-text; version=1.0.0"),
+    ],
+)
+def test_the_format_is_negotiated(accept: str | None, content_type: str) -> None:
+    metrics = make()
+    metrics.finished(call(), reply(), whole=True)
+
+    text, told = metrics.render(accept)
+
+    assert told.startswith(content_type)
+    parse = parse_openmetrics if told.startswith("application/openmetrics-text") else parse_text
+    names = [family.name for family in parse(text.decode())]
+    assert "talon_proxy_request_duration_seconds" in names
+    assert len(names) == len(set(names))
+
+
+async def test_a_scrape_in_turns_reads_the_same_and_lets_others_work() -> None:
+    worked = 0
+
+    async def work() -> None:
+        nonlocal worked
+        while True:
+            worked += 1
+            await asyncio.sleep(0)
+
+    histogram = Histogram("waits_seconds", "Waits.", tuple(float(bound) for bound in range(10)), ("of",))
+    exposition = Exposition(lambda: [histogram.metric(((str(of),), histogram.empty()) for of in range(100))])
+    for accept in ("", "application/openmetrics-text"):
+        task = asyncio.get_running_loop().create_task(work())
+        at_once, _ = exposition.render(accept)
+
+        in_turns, _ = await exposition.scrape(accept)
+
+        task.cancel()
+        assert [line for line in in_turns.splitlines() if b"waits" in line] == [
+            line for line in at_once.splitlines() if b"waits" in line
+        ]
+        assert in_turns.count(b"# HELP waits_seconds ") == 1
+        assert in_turns.count(b"# EOF") == (1 if accept else 0)
+    assert worked > 10
+
+
+def test_every_family_is_exposed_and_explained() -> None:
+    families = [family for family in vars(declared).values() if isinstance(family, Family | Histogram)]
+    text, _ = make().render(None)
+
+    assert len(families) > 20
+    for family in families:
+        assert f"# HELP {family.name} {family.help}".encode() in text
+        assert family.name.startswith("talon_proxy_")
+
+
+def test_the_worst_shop_stays_below_its_bound_of_series() -> None:
+    operations = [f"operation{number}" for number in range(46)]
+    metrics = Metrics(
+        PULLED,
+        operations=operations,
+        applications=[],
+        version="0.1.0",
+        clock=lambda: 1000.0,
+        now=lambda: NOW,
+    )
+    for operation in operations:
+        for status in (200, 201, 204, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 504):
+            metrics.finished(call(operation), reply(status), whole=True)
+        for error in (CallTimeout("", sent=Sent.MAYBE), Draining(""), NotFound("")):
+            fail(metrics, call(operation), error)
+
+    assert len(samples(metrics)) < 10_000
+
+
+# --- parts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_distribution_counts_a_bound_into_its_own_bucket() -> None:
+    distribution = Distribution((1.0, 2.0))
+
+    for observed in (0.5, 1.0, 1.5, 2.0, 2.5):
+        distribution.observe(observed)
+
+    assert distribution.counts == [2, 2, 1]
+    assert distribution.count == 5
+    assert distribution.sum == 7.5
+
+
+@given(st.lists(st.sampled_from([0.5, 1.0, 1.5, 2.0, 2.5]) | st.none(), max_size=30))
+def test_a_distribution_counts_the_same_however_often_it_is_folded(steps: list[float | None]) -> None:
+    distribution = Distribution((1.0, 2.0))
+    observe = distribution.observe  # a fold must not replace what others hold
+
+    for step in steps:
+        if step is None:
+            distribution.fold()
+        else:
+            observe(step)
+
+    values = [step for step in steps if step is not None]
+    assert distribution.counts == [
+        sum(value <= 1.0 for value in values),
+        sum(1.0 < value <= 2.0 for value in values),
+        sum(value > 2.0 for value in values),
+    ]
+    assert distribution.count == len(values)
+    assert distribution.sum == pytest.approx(sum(values))
+
+
+def test_what_was_observed_and_not_counted_is_bounded() -> None:
+    metrics = make()
+
+    for _ in range(3 * FOLD_EVERY - 1):
+        metrics.finished(call(), reply(), whole=True)
+
+    waiting = [metrics._overhead, *metrics._phases.values()]
+    for tally in metrics._tallies.values():
+        waiting += [tally.exchanges, tally.from_upstream.durations, tally.from_proxy.durations]
+    assert max(len(distribution._values) for distribution in waiting) < FOLD_EVERY
+    assert value(metrics, "overhead_seconds_count") == 3 * FOLD_EVERY - 1
+
+
+class Timers:
+    """A clock and the timers set by it."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.waiting: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> "Timers":
+        self.waiting.append((self.now + delay, callback))
+        return self
+
+    def cancel(self) -> None:
+        self.waiting.clear()
+
+    def fire(self, *, late: float) -> None:
+        due, callback = self.waiting.pop()
+        self.now = due + late
+        callback()
+
+
+def test_the_lag_of_the_loop_is_how_late_a_timer_fires() -> None:
+    timers, lags = Timers(), list[float]()
+    lag = LoopLag(lags.append, clock=lambda: timers.now, call_later=timers.call_later)
+
+    lag.start()
+    timers.fire(late=0.0)
+    timers.fire(late=0.25)
+    timers.fire(late=-0.001)
+    lag.stop()
+
+    assert lags == [0.0, 0.25, 0.0]
+    assert not timers.waiting
+
+
+def test_all_observers_are_told() -> None:
+    first, second = make(), make()
+    both = Observers(first, second)
+    error = BadMessage("Not HTTP")
+
+    both.finished(call(), reply(), whole=True)
+    both.rejected(to_reply(error), error)
+    both.abandoned(call(), Sent.NO)
+
+    for metrics in (first, second):
+        assert value(metrics, "overhead_seconds_count") == 1
+        assert value(metrics, "abandoned_requests_total", state="queued") == 1
+        labels = {"operation": "other", "status": "400", "source": "proxy", "application": ""}
+        assert value(metrics, "requests_total", **labels) == 1
+
+
+def test_a_value_is_asked_for_anew_at_every_scrape() -> None:
+    generation = iter((1, 2))
+    metrics = make(dataclasses.replace(PULLED, generation=lambda: next(generation)))
+
+    assert value(metrics, "upstream_generation") == 1
+    assert value(metrics, "upstream_generation") == 2

@@ -1,0 +1,151 @@
+"""The shape of the code, as `proxy/__init__.py` tells it: which room may know which, and who may know a library."""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.process import ROOT, run
+
+PACKAGE = ROOT / "proxy"
+ROOMS = ("observe", "settings", "simulator", "talon", "traffic", "wire")
+
+# Which rooms and modules may be imported by those of a room. Everything points towards messages and errors.
+NOUNS = frozenset({"messages", "errors"})
+KNOWS: Mapping[str, frozenset[str]] = {
+    "messages": frozenset(),
+    "errors": frozenset({"messages"}),
+    "secret": frozenset(),
+    "sockets": frozenset(),
+    "wire": NOUNS,
+    "talon": NOUNS,
+    "observe": NOUNS,
+    "settings": frozenset({"secret"}),
+    "simulator": frozenset(),
+    "callers": NOUNS,
+    "credentials": NOUNS | {"secret", "talon"},
+    "fields": NOUNS | {"wire"},
+    "upstream": NOUNS | {"settings", "wire"},
+    "traffic": NOUNS | {"credentials", "talon", "upstream", "wire"},
+    "pipeline": NOUNS | {"callers", "credentials", "fields", "talon", "traffic", "upstream", "wire"},
+    "app": NOUNS
+    | {"callers", "credentials", "fields", "observe", "pipeline", "settings", "talon", "traffic", "upstream", "wire"},
+    "serve": frozenset({"app", "credentials", "observe", "settings", "sockets"}),
+    "demo": frozenset({"app", "observe", "settings", "simulator"}),
+    "cli": frozenset({"demo", "serve", "simulator"}),
+    "__main__": frozenset({"cli"}),
+    "__init__": frozenset(),
+}
+# Where a library may be imported: rooms, or single modules of one.
+LIBRARIES: Mapping[str, frozenset[str]] = {
+    "aiohttp": frozenset({"observe.admin", "simulator"}),
+    "httptools": frozenset({"wire"}),
+    "orjson": frozenset({"errors", "observe", "simulator"}),
+    "prometheus_client": frozenset({"observe"}),
+    "pydantic": frozenset({"settings"}),
+    "pydantic_core": frozenset({"settings"}),
+    "pydantic_settings": frozenset({"settings"}),
+    "uvloop": frozenset({"demo", "serve", "simulator.command"}),
+}
+REVEALS = frozenset({"app", "credentials", "demo", "secret", "serve", "settings"})
+
+MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / Path(*module.split("."))).with_suffix(".py").read_text())
+
+
+def imported(module: str) -> Iterator[str]:
+    """Give what a module imports, wherever in it, by full name."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            assert node.module is not None
+            # `from proxy import fields` names a module, `from proxy.errors import ProxyError` what is in one.
+            yield from (f"proxy.{alias.name}" for alias in node.names) if node.module == "proxy" else (node.module,)
+
+
+def room(module: str) -> str:
+    """Give the room, or the module where it stands in none."""
+    return module.partition(".")[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    allowed = KNOWS[room(module)] | ({room(module)} if room(module) in ROOMS else set())
+    ours = [name.removeprefix("proxy.") for name in imported(module) if name.startswith("proxy.")]
+
+    strangers = {name for name in ours if room(name) not in allowed and not name.startswith("__")}
+
+    assert strangers == set(), f"proxy.{module} may not know {', '.join(sorted(strangers))}"
+
+
+def test_nobody_knows_each_other_in_a_circle() -> None:
+    """What is allowed above holds no circle, so that there is an order in which to read the rooms."""
+    done: set[str] = set()
+    while ready := [name for name, known in KNOWS.items() if name not in done and known <= done]:
+        done.update(ready)
+
+    assert done == set(KNOWS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_library_is_known_in_one_place(module: str) -> None:
+    for name in imported(module):
+        library = name.partition(".")[0]
+        if library == "proxy" or library in sys.stdlib_module_names:
+            continue
+        assert library in LIBRARIES, f"proxy.{module} imports {library}, which nobody does so far"
+        assert {module, room(module)} & LIBRARIES[library], f"proxy.{module} may not know {library}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_secrets_are_revealed_in_few_places(module: str) -> None:
+    reveals = any(isinstance(node, ast.Attribute) and node.attr == "reveal" for node in ast.walk(tree(module)))
+
+    assert not reveals or room(module) in REVEALS
+
+
+async def test_each_module_can_be_imported_alone() -> None:
+    """One process for all: what is ours is forgotten before each, the libraries stay."""
+    program = """
+import importlib, json, sys, traceback
+failed = {}
+for name in json.loads(sys.argv[1]):
+    for known in [known for known in sys.modules if known.partition(".")[0] == "proxy"]:
+        del sys.modules[known]
+    try:
+        importlib.import_module(name)
+    except BaseException:
+        failed[name] = traceback.format_exc()
+print(json.dumps(failed))
+"""
+    names = [f"proxy.{module}".removesuffix(".__init__") for module in MODULES if module != "__main__"]
+
+    ended = await run(sys.executable, "-W", "error", "-c", program, json.dumps(names))
+
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out) == {}
+
+
+async def test_small_commands_cost_little() -> None:
+    """Probes and `version` run often: they must not load what only `serve` needs."""
+    program = """
+import sys
+from proxy.cli import main
+main(["version"])
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+    ended = await run(sys.executable, "-c", program)
+
+    assert (ended.code, ended.err) == (0, "")
+    assert not set(ended.out.split()) & set(LIBRARIES)

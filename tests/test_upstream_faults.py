@@ -15,6 +15,8 @@ import pytest
 
 from proxy.messages import Sent
 from proxy.wire.downstream import Timeouts
+from proxy.wire.http1 import Connection
+from proxy.wire.pool import Pool
 from tests.certificates import Authority
 from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running
 
@@ -570,7 +572,7 @@ class Chaos:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self._idle: dict[Line, float] = {}
+        self._lines: set[Line] = set()
         self.seen: list[bytes] = []
         self.strays = 0
 
@@ -579,11 +581,10 @@ class Chaos:
         return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
 
     async def script(self, line: Line, _: int) -> None:
+        self._lines.add(line)
         try:
             while True:
-                self._idle[line] = time.monotonic()
                 head, _body = await line.message()
-                del self._idle[line]
                 nonce = head.split()[1].rpartition(b"/")[2]
                 self.seen.append(nonce)
                 answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(nonce), nonce)
@@ -601,16 +602,24 @@ class Chaos:
                     await asyncio.sleep(self._random.random() / 20)
                 line.writer.write(answer)
         finally:
-            self._idle.pop(line, None)
+            self._lines.discard(line)
 
-    async def disturb(self) -> None:
+    async def disturb(self, pool: Pool) -> None:
         """Answer nobody, on connections that have been idle for 50 ms or more."""
         while True:
             await asyncio.sleep(0.01)
+            # Only what the pool holds, and past the transport, which would write at the end of the turn: bytes that
+            # cross a request on its way cannot be told from its answer by anybody.
             now = time.monotonic()
-            for line in [line for line, since in self._idle.items() if now - since >= 0.05]:
+            idle = {port_of(connection) for connection in pool._idle if now - connection.idle_since >= 0.05}
+            for line in [line for line in self._lines if line.writer.get_extra_info("peername")[1] in idle]:
                 if self._random.random() < 0.3:
-                    line.writer.write(self.stray())
+                    os.write(line.writer.get_extra_info("socket").fileno(), self.stray())
+
+
+def port_of(connection: Connection) -> int:
+    """Which of our ports an upstream connection has."""
+    return int(connection._transport.get_extra_info("sockname")[1])
 
 
 async def test_no_caller_ever_gets_the_answer_of_another() -> None:
@@ -639,7 +648,7 @@ async def test_no_caller_ever_gets_the_answer_of_another() -> None:
                     await asyncio.sleep(0.08)
             await client.close()
 
-        disturbing = asyncio.get_running_loop().create_task(chaos.disturb(), name="chaos")
+        disturbing = asyncio.get_running_loop().create_task(chaos.disturb(proxy.generation.pool), name="chaos")
         await asyncio.gather(*(call_on(number) for number in range(CLIENTS)))
         disturbing.cancel()
 

@@ -25,9 +25,16 @@ from proxy.observe.logs import AccessLog, Logs
 from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
 from proxy.pipeline import Pipeline
+from proxy.pipeline import Rules as PipelineRules
 from proxy.settings import Settings, settings_hash
 from proxy.talon.operations import OPERATIONS
 from proxy.talon.routes import Routes
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.retries import Reason
+from proxy.traffic.retries import Rules as RetryRules
+from proxy.traffic.sharing import Profile
+from proxy.traffic.traffic import Rules as TrafficRules
+from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
 from proxy.wire.dialing import tls_context
 from proxy.wire.downstream import Limits, Timeouts
@@ -92,6 +99,9 @@ class App:
         )
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         self._upstream = Upstream(self._generation())
+        self._traffic = Traffic(
+            self._upstream, credentials, _traffic_rules(settings), clock=time.monotonic, shared=self._shared
+        )
         self._pipeline = Pipeline(
             Routes(
                 extra=[str(template) for template in settings.routes.extra],
@@ -99,13 +109,10 @@ class App:
             ),
             Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers),
             credentials,
-            self._upstream,
+            self._traffic,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
             self._wheel,
-            response_timeout=settings.upstream.timeouts.response,
-            total_timeout=settings.upstream.timeouts.total,
-            retries=settings.retries.connection,
-            base_path=settings.base_path,
+            rules=PipelineRules(settings.upstream.timeouts.total, settings.base_path),
         )
         self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
         self._admin = Admin(
@@ -228,6 +235,9 @@ class App:
 
     # --- what probes, metrics and operators are told ---
 
+    def _shared(self, profile: Profile) -> None:
+        _LOG.warning("a profile is shared by many sessions: its writes pass a gate, and are not ordered")
+
     def _not_ready(self) -> Sequence[str]:
         return () if self.stage is Stage.SERVING else (self.stage.name.lower(),)
 
@@ -272,7 +282,7 @@ class App:
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
-            retries=lambda: self._pipeline.attempts.retried,
+            retries=lambda: self._traffic.attempts.retried[Reason.CONNECTION],
             connections=self._connections,
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
@@ -313,6 +323,11 @@ class App:
             connect_timeout=upstream.timeouts.connect,
             ended=self._metrics.connection_closed,
         )
+
+
+def _traffic_rules(settings: Settings) -> TrafficRules:
+    retries = RetryRules(connection=settings.retries.connection)
+    return TrafficRules(AttemptRules(settings.upstream.timeouts.response, retries=retries))
 
 
 def _downstream(settings: Settings) -> tuple[Limits, Timeouts]:

@@ -20,9 +20,15 @@ from proxy.errors import ProxyError
 from proxy.fields import reply_table, request_table
 from proxy.messages import Call, Reply, Sent
 from proxy.pipeline import Pipeline
+from proxy.pipeline import Rules as PipelineRules
 from proxy.secret import Secret
 from proxy.settings import Address, Origin
 from proxy.talon.routes import Routes
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.retries import Rules as RetryRules
+from proxy.traffic.traffic import Rules as TrafficRules
+from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation
 from proxy.upstream import Upstream as CurrentUpstream
 from proxy.wire.dialing import tls_context
@@ -213,6 +219,8 @@ class Proxy:
         retries: int = 2,
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
+        budget: float = 0.1,
+        lanes: LaneRules | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.witness = Witness()
@@ -234,17 +242,17 @@ class Proxy:
             management=Secret(management) if management else None,
             inject=inject,
         )
+        upstream = CurrentUpstream(self.generation)
+        attempts = AttemptRules(response_timeout, retries=RetryRules(connection=retries, budget=budget))
+        traffic = Traffic(upstream, self.credentials, TrafficRules(attempts, lanes=lanes or LaneRules()), clock=clock)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
             self.credentials,
-            CurrentUpstream(self.generation),
+            traffic,
             self.witness,
             self.wheel,
-            response_timeout=response_timeout,
-            retries=retries,
-            total_timeout=total_timeout,
-            base_path=base_path,
+            rules=PipelineRules(total_timeout, base_path),
         )
         limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
         self.listener = Listener(

@@ -186,6 +186,10 @@ class Witness:
         self.left.append((call, sent))
 
 
+# Without lanes and coalescing it is a plain proxy, whose exchanges can be counted.
+PLAIN = LaneRules(enabled=False)
+
+
 class Proxy:
     """The rooms of the proxy, built as the App builds them, with every number open to the test."""
 
@@ -220,7 +224,8 @@ class Proxy:
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         budget: float = 0.1,
-        lanes: LaneRules | None = None,
+        lanes: LaneRules = PLAIN,
+        coalescing: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.witness = Witness()
@@ -244,7 +249,7 @@ class Proxy:
         )
         upstream = CurrentUpstream(self.generation)
         attempts = AttemptRules(response_timeout, retries=RetryRules(connection=retries, budget=budget))
-        traffic = Traffic(upstream, self.credentials, TrafficRules(attempts, lanes=lanes or LaneRules()), clock=clock)
+        traffic = Traffic(upstream, self.credentials, TrafficRules(attempts, lanes=lanes), clock=clock)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
@@ -252,7 +257,7 @@ class Proxy:
             traffic,
             self.witness,
             self.wheel,
-            rules=PipelineRules(total_timeout, base_path),
+            rules=PipelineRules(total_timeout, base_path, coalescing=coalescing),
         )
         limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
         self.listener = Listener(

@@ -44,7 +44,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
 LIBRARIES: Mapping[str, frozenset[str]] = {
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "httptools": frozenset({"wire"}),
-    "orjson": frozenset({"errors", "observe", "simulator"}),
+    "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings"}),
     "pydantic_core": frozenset({"settings"}),

@@ -17,6 +17,7 @@ from proxy.messages import Sent
 from proxy.wire.downstream import Timeouts
 from proxy.wire.http1 import Connection
 from proxy.wire.pool import Pool
+from proxy.traffic.lanes import Rules as LaneRules
 from tests.certificates import Authority
 from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running
 
@@ -627,7 +628,7 @@ async def test_no_caller_ever_gets_the_answer_of_another() -> None:
     wrong: list[tuple[bytes, Answer]] = []
     failed = 0
 
-    async with scripted(chaos.script, max_connections=CLIENTS) as (_, proxy):
+    async with scripted(chaos.script, max_connections=CLIENTS, lanes=LaneRules()) as (_, proxy):
 
         async def call_on(number: int) -> None:
             nonlocal failed

@@ -4,7 +4,8 @@
 """
 
 from proxy.settings.address import Address, AddressKind, Origin
-from proxy.settings.kinds import AccessLog, RouteTemplate
+from proxy.settings.kinds import AccessLog
+from proxy.settings.lists import RouteTemplate
 from proxy.settings.loading import Loaded, load
 from proxy.settings.model import Application, Settings
 from proxy.settings.problems import Problem, SettingsError

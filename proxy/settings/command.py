@@ -66,9 +66,13 @@ def _show(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _lines(loaded: Loaded) -> list[_Shown]:
     values = recognisable(loaded.settings)
+    keys = [key for key, _ in present(loaded.settings)]
+    # What belongs to one Application stands together.
+    sections = list(dict.fromkeys(key.path[:-1] for key in keys))
+    keys.sort(key=lambda key: sections.index(key.path[:-1]))
     return [
         _Shown(str(key), values[str(key)], loaded.origins[str(key)], dotted(canonical(key.path)) not in PENDING)
-        for key, _ in present(loaded.settings)
+        for key in keys
     ]
 
 
@@ -78,7 +82,7 @@ def _as_text(shown: Sequence[_Shown]) -> str:
     wide = min(max(len(line.value) for line in shown), 40)
     text = ""
     for line in shown:
-        note = "" if line.effective else " (without effect yet)"
+        note = "" if line.effective or line.origin == DEFAULT else " (without effect yet)"
         text += _printable(f"{line.key:{width}}  {line.value or '–':{wide}}  {line.origin}{note}") + "\n"
     return text
 

@@ -27,7 +27,9 @@ def read_file(name: str, problems: list[Problem]) -> Layer:
     except RecursionError:
         problems.append(Problem("is nested too deeply", source=name))
         return {}
-    lines = dict(_lines(text))
+    lines: dict[Path, int] = {}
+    for path, line in _lines(text):
+        lines.setdefault(path, line)
     layer: Layer = {}
     for path, given in leaves(nested, (), lambda path: _place(name, lines, path), problems):
         if path in layer:
@@ -50,7 +52,7 @@ _KEY = re.compile(rf"[ \t]*({_DOTTED})[ \t]*=")
 
 
 def _lines(text: str) -> Iterator[tuple[Path, int]]:
-    """Give the line of every table and key of a text that is valid TOML, which tomllib does not tell."""
+    """Give the lines of the tables and keys of a text that is valid TOML, which tomllib does not tell."""
     table: Path = ()
     inside = False  # of a text that goes over several lines
     # By hand, because splitlines() knows more line ends than TOML does.
@@ -58,10 +60,10 @@ def _lines(text: str) -> Iterator[tuple[Path, int]]:
         if not inside:
             if match := _TABLE.match(line):
                 table = _names(match[1])
-                yield table, number
+                yield from ((table[:depth], number) for depth in range(1, len(table) + 1))
             elif match := _KEY.match(line):
-                names = _names(match[1])
-                yield from (((*table, *names[:depth]), number) for depth in range(1, len(names) + 1))
+                path = (*table, *_names(match[1]))
+                yield from ((path[:depth], number) for depth in range(len(table) + 1, len(path) + 1))
         inside ^= (line.count('"""') + line.count("'''")) % 2 == 1
 
 

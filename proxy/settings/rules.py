@@ -157,12 +157,10 @@ def _certificates(settings: Settings) -> Iterator[Complaint]:
 def _next(settings: Settings) -> Iterator[Complaint]:
     upstream, planned = settings.upstream, settings.upstream.next
     if planned.url is None:
-        for name in ("at", "hold", "applications"):
-            if name in planned.model_fields_set:
-                given = (name, next(iter(planned.applications), ""), "api_key") if name == "applications" else (name,)
-                yield Complaint(
-                    (f"upstream.next.{'.'.join(given)}", "upstream.next.url"), "needs upstream.next.url too"
-                )
+        given = ["at"] if planned.at is not None else []
+        given += [f"applications.{name}.api_key" for name in planned.applications]
+        for key in given:
+            yield Complaint((f"upstream.next.{key}", "upstream.next.url"), "needs upstream.next.url too")
         return
     if planned.at is None:
         yield Complaint(

@@ -55,8 +55,8 @@ class UpstreamTimeouts(Section):
     ] = setting(
         SLOW_OPERATIONS,
         "Time for an attempt of single operations, by their operationId; their callers wait at least as long.",
-        example="60s",
-        shown="`60s` for `syncCatalog`",
+        example="1min",
+        shown="`1min` for `syncCatalog`",
     )
 
     def response_of(self, operation: str) -> float:

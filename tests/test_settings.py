@@ -1325,6 +1325,14 @@ def test_importing_costs_neither_aiohttp_nor_uvloop_nor_pydantic_settings() -> N
     assert not heavy & _imported_by("proxy.settings")
 
 
+def test_loading_costs_nothing_that_only_other_commands_need() -> None:
+    program = f"import sys; from proxy.settings import load;load([], {ENVIRON!r});print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    others = {"hjson", "proxy.settings.compat", "proxy.settings.schema", "proxy.settings.document"}
+    assert not (others | {"proxy.settings.command", "proxy.settings.certificates"}) & set(done.stdout.split())
+
+
 def test_a_secret_needs_the_standard_library_only() -> None:
     assert not {"pydantic", "pydantic_core", "orjson", "proxy.settings"} & _imported_by("proxy.secret")
 

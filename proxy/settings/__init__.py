@@ -8,10 +8,12 @@ from proxy.settings.kinds import AccessLog
 from proxy.settings.lists import RouteTemplate
 from proxy.settings.loading import Loaded, load
 from proxy.settings.model import Application, Settings
+from proxy.settings.pending import PENDING
 from proxy.settings.problems import Problem, SettingsError
 from proxy.settings.redaction import redacted, settings_hash
 
 __all__ = [
+    "PENDING",
     "AccessLog",
     "Address",
     "AddressKind",

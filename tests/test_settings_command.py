@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -226,3 +227,38 @@ def test_every_key_is_in_the_schema_with_its_sentence() -> None:
 
 def test_what_nothing_reads_yet_is_named_as_the_documentation_does() -> None:
     assert [name for name in PENDING if name not in map(dotted, TABLE)] == []
+
+
+# --- the examples of the guide --------------------------------------------------------------------------------
+
+GUIDE = document.GUIDE.read_text()
+FILES = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+ENVIRONMENTS = [block for block in re.findall(r"```\n(.*?)```", GUIDE, re.DOTALL) if block.startswith("TALON_PROXY_")]
+
+
+def with_secrets(text: str, tmp_path: Path) -> str:
+    """Put real files in the place of the mounted ones."""
+
+    def write(match: re.Match[str]) -> str:
+        file = tmp_path / match[1]
+        file.write_text("2f6c1d0e93b7=eu\n8a4e5b7f10c2=us\n" if "tokens" in match[1] else CANARY)
+        file.chmod(0o600)
+        return str(file)
+
+    return re.sub(r"/run/secrets/([a-z-]+)", write, text)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_files_of_the_guide_are_right(tmp_path: Path, toml: Callable[[str], str], number: int) -> None:
+    assert len(FILES) == 3
+    file = toml(with_secrets(FILES[number], tmp_path))
+
+    assert main(["check", "--config", file], {}) == 0
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_environments_of_the_guide_are_right(tmp_path: Path, number: int) -> None:
+    assert len(ENVIRONMENTS) == 2
+    lines = with_secrets(ENVIRONMENTS[number], tmp_path).splitlines()
+
+    assert main(["check"], dict(line.split("=", 1) for line in lines)) == 0

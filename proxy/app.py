@@ -23,14 +23,16 @@ from proxy.fields import reply_table, request_table
 from proxy.observe.admin import Admin, Probes
 from proxy.observe.logs import AccessLog, Logs
 from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
+from proxy.observe.metrics import Traffic as TrafficNumbers
 from proxy.observe.observers import Observers
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
 from proxy.settings import Settings, settings_hash
 from proxy.talon.operations import OPERATIONS
 from proxy.talon.routes import Routes
+from proxy.traffic.attempts import Abandoned
 from proxy.traffic.attempts import Rules as AttemptRules
-from proxy.traffic.retries import Reason
+from proxy.traffic.lanes import Rules as LaneRules
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.traffic.sharing import Profile
 from proxy.traffic.traffic import Rules as TrafficRules
@@ -112,7 +114,13 @@ class App:
             self._traffic,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
             self._wheel,
-            rules=PipelineRules(settings.upstream.timeouts.total, settings.base_path),
+            rules=PipelineRules(
+                settings.upstream.timeouts.total,
+                settings.base_path,
+                settings.limits.inspect,
+                settings.coalescing.enabled,
+                frozenset(settings.coalescing.off),
+            ),
         )
         self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
         self._admin = Admin(
@@ -282,7 +290,7 @@ class App:
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
-            retries=lambda: self._traffic.attempts.retried[Reason.CONNECTION],
+            traffic=self._traffic_numbers,
             connections=self._connections,
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
@@ -297,7 +305,25 @@ class App:
 
     def _connections(self) -> list[Connections]:
         pool = self._upstream.current.pool
-        return [Connections(PROTOCOL, "current", opening=pool.opening, active=pool.active, idle=pool.idle)]
+        held = pool.held
+        return [Connections(PROTOCOL, "current", pool.opening, active=pool.active - held, idle=pool.idle, held=held)]
+
+    def _traffic_numbers(self) -> TrafficNumbers:
+        lanes, attempts = self._traffic.lanes, self._traffic.attempts
+        return TrafficNumbers(
+            lanes=len(lanes),
+            waiting=lanes.waiting,
+            oldest_wait=lanes.oldest_wait(self._pipeline.flights),
+            shared_profiles=len(self._traffic.sharing.detected()),
+            conflicts_avoided=lanes.conflicts_avoided,
+            unkeyed={reason.value: count for reason, count in lanes.unkeyed.items()},
+            conflicts={
+                (kind.value, "returned" if returned else "resolved"): count
+                for (kind, returned), count in attempts.conflicts.items()
+            },
+            retries={reason.value: count for reason, count in attempts.retried.items()},
+            exhausted={reason.value: count for reason, count in attempts.unaffordable.items()},
+        )
 
     # --- parts ---
 
@@ -326,8 +352,22 @@ class App:
 
 
 def _traffic_rules(settings: Settings) -> TrafficRules:
-    retries = RetryRules(connection=settings.retries.connection)
-    return TrafficRules(AttemptRules(settings.upstream.timeouts.response, retries=retries))
+    lanes, retries, conflict = settings.lanes, settings.retries, settings.retries.conflict
+    return TrafficRules(
+        AttemptRules(
+            settings.upstream.timeouts.response,
+            hold=lanes.hold,
+            quarantine=lanes.quarantine,
+            abandoned=Abandoned(lanes.abandoned),
+            inspect=settings.limits.inspect,
+            generate_keys=retries.generate_idempotency_keys,
+            retries=RetryRules(retries.connection, conflict.tries, conflict.base, conflict.cap, retries.budget),
+        ),
+        lanes=LaneRules(lanes.enabled, lanes.depth, lanes.dry_width, settings.coalescing.max_callers),
+        memory=lanes.memory,
+        shared_profiles=lanes.shared_profiles,
+        shared_after=lanes.shared_after,
+    )
 
 
 def _downstream(settings: Settings) -> tuple[Limits, Timeouts]:

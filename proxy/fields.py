@@ -240,7 +240,7 @@ def own_lines(request_id: bytes) -> bytes:
 def timed_lines(call: Call) -> bytes:
     """Give the lines that a caller's answer carries: its id, and where the time went, in milliseconds."""
     timeline = call.timeline
-    waited = timeline.lane + timeline.gate + timeline.backoff
+    waited = timeline.waited
     own = timeline.ready - timeline.complete - timeline.upstream - waited
     return b"X-Request-Id: %b\r\nServer-Timing: proxy;dur=%.1f, lane;dur=%.1f, upstream;dur=%.1f\r\n%b" % (
         call.request_id,

@@ -57,6 +57,11 @@ class Timeline:
         self.arrived = arrived  # first byte of the head
         self.complete = complete  # last byte of the body
 
+    @property
+    def waited(self) -> float:
+        """Seconds for which the call was held back, for the sake of others or of its next attempt."""
+        return self.lane + self.gate + self.backoff
+
 
 class Fields:
     """The header fields of a call, shared by all calls that have the same: never changed.

@@ -97,10 +97,10 @@ class Memory:
 
     def _forget(self) -> None:
         """Let go what is too much, and one or two that are too old: there is no sweep."""
-        if len(self._sessions) > self._size:
+        while len(self._sessions) > self._size:
             self._sessions.popitem(last=False)
         oldest = self._clock() - IDLE
-        for _ in range(2):
+        for _ in range(min(2, len(self._sessions))):
             session = next(iter(self._sessions))
             links = self._sessions[session]
             if links.used >= oldest or links.pending:

@@ -1,8 +1,8 @@
 """Sharing: which profiles a whole shop uses, for carts of customers it does not know.
 
 Ordering such a profile's writes one by one would serialise the shop. A profile counts as shared when it is listed
-(`lanes.shared_profiles`), or when more than `lanes.shared_after` different sessions named it within ten minutes, until
-ten minutes have passed without that.
+(`lanes.shared_profiles`), or when more than `lanes.shared_after` different sessions named it within ten minutes (0:
+never), until ten minutes have passed without that.
 
 Bounded: as many profiles as the memory of sessions holds, and of each a handful of sessions.
 """
@@ -51,7 +51,7 @@ class Sharing:
 
     def named(self, profile: Profile, session: str) -> None:
         """A write of this session names this profile."""
-        if profile[1] in self._listed:
+        if profile[1] in self._listed or not self._after:
             return
         now = self._clock()
         seen = self._profiles.get(profile)
@@ -93,7 +93,7 @@ class Sharing:
             profile, _ = self._profiles.popitem(last=False)
             self._shared.discard(profile)
         # One or two that nobody named for long; there is no sweep.
-        for _ in range(2):
+        for _ in range(min(2, len(self._profiles))):
             profile = next(iter(self._profiles))
             seen = self._profiles[profile]
             if next(reversed(seen.sessions.values()), now) >= now - WINDOW:

@@ -67,6 +67,19 @@ def credentials_of(settings: Settings) -> Credentials:
     )
 
 
+def routes_of(settings: Settings) -> Routes:
+    """Build the table of what is forwarded."""
+    return Routes(
+        extra=[str(template) for template in settings.routes.extra],
+        management=settings.management.api_key is not None,
+    )
+
+
+def callers_of(settings: Settings) -> Callers:
+    """Build the check of who may call."""
+    return Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers)
+
+
 class App:
     """The whole proxy, in the running loop. Raises OSError where the CA file cannot be read."""
 
@@ -93,11 +106,8 @@ class App:
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         self._upstream = Upstream(self._generation())
         self._pipeline = Pipeline(
-            Routes(
-                extra=[str(template) for template in settings.routes.extra],
-                management=settings.management.api_key is not None,
-            ),
-            Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers),
+            routes_of(settings),
+            callers_of(settings),
             credentials,
             self._upstream,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
@@ -332,3 +342,4 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()

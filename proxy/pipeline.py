@@ -11,26 +11,25 @@ from typing import Protocol
 
 from proxy import fields
 from proxy.callers import Callers
-from proxy.credentials import Credentials, Grant
+from proxy.credentials import Credentials
 from proxy.errors import (
     CallTimeout,
     Draining,
     InternalError,
     MethodNotAllowed,
-    NotFound,
     PoolTimeout,
     ProxyError,
     to_reply,
 )
 from proxy.messages import Answer, Call, Reply, Sent, Source
-from proxy.talon.routes import Routes, cut_base, split_application
+from proxy.reception import HEALTH, Reception
+from proxy.talon.routes import Routes
 from proxy.traffic.attempts import Attempts
 from proxy.traffic.flights import Flight, State
 from proxy.upstream import Upstream
 from proxy.wire.wheel import Wheel
 
 _LOG = logging.getLogger(__name__)
-_HEALTH = b"/.health"
 
 
 class Observer(Protocol):
@@ -66,16 +65,13 @@ class Pipeline:
         retries: int,
         base_path: str | None,
     ) -> None:
-        self._routes = routes
-        self._callers = callers
-        self._credentials = credentials
+        self._reception = Reception(routes, callers, credentials, base_path)
         self.attempts = Attempts(
             upstream, credentials, self._landed, response_timeout=response_timeout, retries=retries
         )
         self._observer = observer
         self._wheel = wheel
         self._total_timeout = total_timeout
-        self._base_path = base_path.encode() if base_path else b""
         self._prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._flights: set[Flight] = set()
@@ -97,10 +93,10 @@ class Pipeline:
         self.last_arrival = call.timeline.complete
         try:
             found = self._read(call)
-            if call.target == _HEALTH:
+            if call.target == HEALTH:
                 self._answer(call, answer, _healthy(call))
                 return None
-            grant = self._understand(call, found)
+            _, grant = self._reception.understand(call, found)
         except ProxyError as error:
             call.error = error.category.value
             self._answer(call, answer, to_reply(error))
@@ -129,37 +125,12 @@ class Pipeline:
     # --- the walk ---
 
     def _read(self, call: Call) -> fields.CallFields:
-        """Read and check a call's fields, once for all calls that have the same."""
+        """Read a call's fields; it has an id then, whatever is wrong with them."""
         call.request_id = self._new_id()
-        found = call.fields.understood
-        if not isinstance(found, fields.CallFields):
-            found = fields.read(call.fields)
-            self._callers.check_host(call.fields.host)
-            self._callers.check_browser(
-                origin=found.origin,
-                fetch_site=found.fetch_site,
-                preflight=found.preflight and call.method == b"OPTIONS",
-            )
-            if not found.preflight:  # it is one with OPTIONS only
-                call.fields.understood = found
+        found = self._reception.read(call)
         if found.request_id is not None:
             call.request_id = found.request_id
         return found
-
-    def _understand(self, call: Call, found: fields.CallFields) -> Grant:
-        prefix = None
-        if self._base_path:
-            rest = cut_base(call.target, self._base_path)
-            if rest is None:
-                raise NotFound("Paths here begin with base_path")
-            call.target = rest
-        if call.target.startswith(b"/app/"):
-            prefix, call.target = split_application(call.target)
-        route = self._routes.classify(call.method, call.target)
-        call.operation = route.operation.name
-        grant = self._credentials.authorise(found.authorization, found.application, prefix, route.surface)
-        call.application = grant.application.name
-        return grant
 
     def _landed(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
         """A flight is over; its caller, if it still waits, is answered."""

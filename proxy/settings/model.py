@@ -220,6 +220,12 @@ class Log(Section):
     level: Annotated[Level, choice(Level)] = setting("info", "Least level that is written.")
     format: Annotated[Format, choice(Format)] = setting("auto", "`auto`: text on a terminal, else JSON.")
     access: Access = setting(AccessLog("errors"), "Which calls get a line of their own.")
+    hash_key: Token = setting(
+        None,
+        "What ids are hashed with before they are logged; with the same one, the lines of all proxies can be compared.",
+        example="<token>",
+    )
+    hash_key_file: File = setting(None, "File that holds it.", example="/run/secrets/talon-proxy-hash")
 
 
 class Shutdown(Section):

@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 from proxy import __version__
 from proxy.callers import Callers
@@ -36,7 +37,7 @@ from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
 
-__all__ = ["App", "CannotListen", "Stage", "credentials_of"]
+__all__ = ["App", "CannotListen", "Stage", "callers_of", "credentials_of", "request_limits", "routes_of"]
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
@@ -78,6 +79,12 @@ def routes_of(settings: Settings) -> Routes:
 def callers_of(settings: Settings) -> Callers:
     """Build the check of who may call."""
     return Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers)
+
+
+def request_limits(settings: Settings) -> RequestLimits:
+    """Build the bounds of one request."""
+    limits = settings.limits
+    return RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body)
 
 
 class App:
@@ -248,14 +255,14 @@ class App:
         self._started |= self._upstream.current.pool.warm or time.monotonic() - self._started_at > STARTUP_GRACE
         return () if self._started else ("warm connections are not up yet",)
 
-    def status(self) -> Mapping[str, object]:
+    def status(self) -> Mapping[str, Any]:
         """Give what `/status` shows. No ids, no keys."""
         generation = self._upstream.current
         pool = generation.pool
         return {
             "version": __version__,
             "stage": self.stage.name.lower(),
-            "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
             "upstream": {
                 "url": self._origin,
@@ -276,6 +283,7 @@ class App:
                 "connections": self._listener.connections,
                 "in_flight": self._pipeline.in_flight,
             },
+            "calls": self._metrics.totals(),
             "keys": self._credentials.hints(),
         }
 
@@ -328,11 +336,7 @@ class App:
 def _downstream(settings: Settings) -> tuple[Limits, Timeouts]:
     limits, timeouts = settings.limits, settings.timeouts
     return (
-        Limits(
-            RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body),
-            limits.pipeline,
-            limits.connections,
-        ),
+        Limits(request_limits(settings), limits.pipeline, limits.connections),
         Timeouts(timeouts.head, timeouts.body, timeouts.write, timeouts.keep_alive),
     )
 

@@ -16,13 +16,12 @@ from proxy.errors import (
     CallTimeout,
     Draining,
     InternalError,
-    MethodNotAllowed,
     PoolTimeout,
     ProxyError,
     to_reply,
 )
 from proxy.messages import Answer, Call, Reply, Sent, Source
-from proxy.reception import HEALTH, Reception
+from proxy.reception import Reception
 from proxy.talon.routes import Routes
 from proxy.traffic.attempts import Attempts
 from proxy.traffic.flights import Flight, State
@@ -93,8 +92,8 @@ class Pipeline:
         self.last_arrival = call.timeline.complete
         try:
             found = self._read(call)
-            if call.target == HEALTH:
-                self._answer(call, answer, _healthy(call))
+            if self._reception.asks_health(call):
+                self._answer(call, answer, Reply(200, b"", b"", source=Source.PROXY, length=0))
                 return None
             _, grant = self._reception.understand(call, found)
         except ProxyError as error:
@@ -204,10 +203,3 @@ class Pipeline:
     def _new_id(self) -> bytes:
         self._count += 1
         return b"%b-%x" % (self._prefix, self._count)
-
-
-def _healthy(call: Call) -> Reply:
-    """Answer `/.health`, as talon-access-proxy did: 200 and nothing else."""
-    if call.method not in (b"GET", b"HEAD"):
-        raise MethodNotAllowed("Only GET and HEAD", allow="GET, HEAD")
-    return Reply(200, b"", b"", source=Source.PROXY, length=0)

@@ -6,11 +6,11 @@ The pipeline asks it of every call, and `talon-proxy explain` of one that is nev
 from proxy import fields
 from proxy.callers import Callers
 from proxy.credentials import Credentials, Grant
-from proxy.errors import NotFound
+from proxy.errors import MethodNotAllowed, NotFound
 from proxy.messages import Call
 from proxy.talon.routes import Route, Routes, cut_base, split_application
 
-HEALTH = b"/.health"  # answered here, whoever asks
+_HEALTH = b"/.health"
 
 
 class Reception:
@@ -36,6 +36,14 @@ class Reception:
             if not found.preflight:  # it is one with OPTIONS only
                 call.fields.understood = found
         return found
+
+    def asks_health(self, call: Call) -> bool:
+        """Whether it asks `/.health`, which is answered here as by talon-access-proxy. Raises MethodNotAllowed."""
+        if call.target != _HEALTH:
+            return False
+        if call.method not in (b"GET", b"HEAD"):
+            raise MethodNotAllowed("Only GET and HEAD", allow="GET, HEAD")
+        return True
 
     def understand(self, call: Call, found: fields.CallFields) -> tuple[Route, Grant]:
         """Name the operation and choose the Application; what we add to paths is cut off. Raises ProxyError."""

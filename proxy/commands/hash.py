@@ -40,5 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Tell how logs show an id. Settings are read as by serve: flags, environment, file.",
         allow_abbrev=False,
     )
-    parser.add_argument("id", metavar="ID", help="of a session or customer, as it stands in a body; -: one in each line")
+    parser.add_argument(
+        "id", metavar="ID", help="of a session or customer, as it stands in a body; -: one in each line"
+    )
     return parser

@@ -1,4 +1,4 @@
-"""Where a proxy's admin listener is, and asking it. For probes, which run all day: the standard library, and little of it.
+"""Where a proxy's admin listener is, and asking it. Standard library only, and little of it: probes run all day.
 
 It is found where `serve` would take it from: flag, environment, file, default. This is a light reading of these
 sources: what else stands in them is neither looked at nor checked, since a probe must tell of the proxy and not of
@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-DEFAULT = "0.0.0.0:7411"  # noqa: S104 - as in the settings; every interface has loopback among them
+DEFAULT = "0.0.0.0:7411"  # as in the settings
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 _LARGEST = 16 << 20  # bytes of an answer
 

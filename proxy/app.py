@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 from proxy import __version__
 from proxy.callers import Callers
@@ -45,7 +46,7 @@ from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
 
-__all__ = ["App", "CannotListen", "Stage", "credentials_of"]
+__all__ = ["App", "CannotListen", "Stage", "callers_of", "credentials_of", "request_limits", "routes_of"]
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
@@ -74,6 +75,25 @@ def credentials_of(settings: Settings) -> Credentials:
         management=settings.management.api_key,
         inject=settings.clients.inject,
     )
+
+
+def routes_of(settings: Settings) -> Routes:
+    """Build the table of what is forwarded."""
+    return Routes(
+        extra=[str(template) for template in settings.routes.extra],
+        management=settings.management.api_key is not None,
+    )
+
+
+def callers_of(settings: Settings) -> Callers:
+    """Build the check of who may call."""
+    return Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers)
+
+
+def request_limits(settings: Settings) -> RequestLimits:
+    """Build the bounds of one request."""
+    limits = settings.limits
+    return RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body)
 
 
 class App:
@@ -105,11 +125,8 @@ class App:
             self._upstream, credentials, _traffic_rules(settings), clock=time.monotonic, shared=self._shared
         )
         self._pipeline = Pipeline(
-            Routes(
-                extra=[str(template) for template in settings.routes.extra],
-                management=settings.management.api_key is not None,
-            ),
-            Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers),
+            routes_of(settings),
+            callers_of(settings),
             credentials,
             self._traffic,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
@@ -256,14 +273,14 @@ class App:
         self._started |= self._upstream.current.pool.warm or time.monotonic() - self._started_at > STARTUP_GRACE
         return () if self._started else ("warm connections are not up yet",)
 
-    def status(self) -> Mapping[str, object]:
+    def status(self) -> Mapping[str, Any]:
         """Give what `/status` shows. No ids, no keys."""
         generation = self._upstream.current
         pool = generation.pool
         return {
             "version": __version__,
             "stage": self.stage.name.lower(),
-            "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
             "upstream": {
                 "url": self._origin,
@@ -284,6 +301,7 @@ class App:
                 "connections": self._listener.connections,
                 "in_flight": self._pipeline.in_flight,
             },
+            "calls": self._metrics.totals(),
             "keys": self._credentials.hints(),
         }
 
@@ -373,11 +391,7 @@ def _traffic_rules(settings: Settings) -> TrafficRules:
 def _downstream(settings: Settings) -> tuple[Limits, Timeouts]:
     limits, timeouts = settings.limits, settings.timeouts
     return (
-        Limits(
-            RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body),
-            limits.pipeline,
-            limits.connections,
-        ),
+        Limits(request_limits(settings), limits.pipeline, limits.connections),
         Timeouts(timeouts.head, timeouts.body, timeouts.write, timeouts.keep_alive),
     )
 
@@ -387,3 +401,4 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()

@@ -123,6 +123,10 @@ class Credentials:
             raise DownstreamError("Several Applications are configured: name one", parameter=HEADER)
         return self._granted(application, surface, passed)
 
+    def recognises(self, authorization: list[bytes]) -> bool:
+        """Whether what a caller sent is one of the client tokens."""
+        return len(authorization) == 1 and self._by_token(self._credential(authorization)) is not None
+
     def _granted(self, application: Application, surface: Surface, passed: bytes | None) -> Grant:
         if passed is None and surface is Surface.INTEGRATION and application.name not in self._lines:
             raise Unauthorized("No API key is configured for this Application", parameter="Authorization")

@@ -18,23 +18,20 @@ from proxy.errors import (
     CallTimeout,
     Draining,
     InternalError,
-    MethodNotAllowed,
-    NotFound,
     PoolTimeout,
     ProxyError,
     ReplyTooLarge,
     to_reply,
 )
 from proxy.messages import Answer, Call, Reply, Sent, Source
+from proxy.reception import Reception, may_share
 from proxy.talon import keys
-from proxy.talon.routes import Route, Routes, cut_base, split_application
+from proxy.talon.routes import Route, Routes
 from proxy.traffic.flights import Caller, Flight, State
 from proxy.traffic.traffic import Traffic
 from proxy.wire.wheel import Wheel
 
 _LOG = logging.getLogger(__name__)
-_HEALTH = b"/.health"
-_REPEATABLE = frozenset({b"PUT", b"DELETE"})  # two of them, one after the other, do what one does
 
 
 class Observer(Protocol):
@@ -78,15 +75,12 @@ class Pipeline:
         *,
         rules: Rules,
     ) -> None:
-        self._routes = routes
-        self._callers = callers
-        self._credentials = credentials
+        self._reception = Reception(routes, callers, credentials, rules.base_path)
         self._lanes = traffic.lanes
         self._attempts = traffic.attempts
         self._observer = observer
         self._wheel = wheel
         self._rules = rules
-        self._base_path = rules.base_path.encode() if rules.base_path else b""
         self._prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._admitted = 0
@@ -117,10 +111,10 @@ class Pipeline:
         self.last_arrival = call.timeline.complete
         try:
             found = self._read(call)
-            if call.target == _HEALTH:
-                self._answer(call, answer, _healthy(call))
+            if self._reception.asks_health(call):
+                self._answer(call, answer, Reply(200, b"", b"", source=Source.PROXY, length=0))
                 return None
-            route, grant = self._understand(call, found)
+            route, grant = self._reception.understand(call, found)
             flight = self._flight(call, found, route, grant)
             timeout = (
                 self._rules.total_timeout if found.timeout is None else min(found.timeout, self._rules.total_timeout)
@@ -165,8 +159,8 @@ class Pipeline:
             flight.repeatable = True
         flight.ordered = not found.unordered
         operation = route.operation.name
-        if self._rules.coalescing and not found.alone and operation not in self._rules.never_join:
-            flight.shares = route.reads or key is not None or call.method in _REPEATABLE
+        if self._rules.coalescing and operation not in self._rules.never_join:
+            flight.shares = may_share(route, call, found)
             application = grant.application.name
             flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
         return flight
@@ -186,37 +180,12 @@ class Pipeline:
     # --- the walk ---
 
     def _read(self, call: Call) -> fields.CallFields:
-        """Read and check a call's fields, once for all calls that have the same."""
+        """Read a call's fields; it has an id then, whatever is wrong with them."""
         call.request_id = self._new_id()
-        found = call.fields.understood
-        if not isinstance(found, fields.CallFields):
-            found = fields.read(call.fields)
-            self._callers.check_host(call.fields.host)
-            self._callers.check_browser(
-                origin=found.origin,
-                fetch_site=found.fetch_site,
-                preflight=found.preflight and call.method == b"OPTIONS",
-            )
-            if not found.preflight:  # it is one with OPTIONS only
-                call.fields.understood = found
+        found = self._reception.read(call)
         if found.request_id is not None:
             call.request_id = found.request_id
         return found
-
-    def _understand(self, call: Call, found: fields.CallFields) -> tuple[Route, Grant]:
-        prefix = None
-        if self._base_path:
-            rest = cut_base(call.target, self._base_path)
-            if rest is None:
-                raise NotFound("Paths here begin with base_path")
-            call.target = rest
-        if call.target.startswith(b"/app/"):
-            prefix, call.target = split_application(call.target)
-        route = self._routes.classify(call.method, call.target)
-        call.operation = route.operation.name
-        grant = self._credentials.authorise(found.authorization, found.application, prefix, route.surface)
-        call.application = grant.application.name
-        return route, grant
 
     # --- the Tower of flights ---
 
@@ -369,10 +338,3 @@ class Pipeline:
     def _new_id(self) -> bytes:
         self._count += 1
         return b"%b-%x" % (self._prefix, self._count)
-
-
-def _healthy(call: Call) -> Reply:
-    """Answer `/.health`, as talon-access-proxy did: 200 and nothing else."""
-    if call.method not in (b"GET", b"HEAD"):
-        raise MethodNotAllowed("Only GET and HEAD", allow="GET, HEAD")
-    return Reply(200, b"", b"", source=Source.PROXY, length=0)

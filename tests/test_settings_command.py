@@ -60,7 +60,10 @@ def test_every_problem_and_every_warning_is_told(config: Run, toml: Callable[[st
 def test_a_warning_is_no_problem(config: Run) -> None:
     code, _, err = config("check", limits__concurrency="3")
 
-    assert (code, err) == (0, "warning: TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: accepted, without effect yet\n")
+    assert (code, err) == (
+        0,
+        "warning: TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: accepted, without effect yet\n",
+    )
 
 
 async def test_the_command_ends_as_its_problems_say() -> None:

@@ -434,6 +434,24 @@ class Metrics:
         """See `Exposition.scrape`."""
         return await self._exposition.scrape(accept)
 
+    def totals(self) -> Mapping[str, float]:
+        """Give sums over all calls since the start, for `/status`; times in seconds, of those sent to Talon.One."""
+        answered = by_proxy = failed = 0
+        for tally in self._tallies.values():
+            for answers in (tally.from_upstream, tally.from_proxy):
+                count = sum(answers.by_status.values())
+                answered += count
+                by_proxy += count if answers is tally.from_proxy else 0
+                failed += sum(count for (status, _), count in answers.by_status.items() if status >= 500)
+        return {
+            "answered": answered,
+            "by_proxy": by_proxy,
+            "failed": failed,
+            "exchanges": self._overhead.count,
+            "upstream_seconds": round(sum(tally.exchanges.sum for tally in self._tallies.values()), 6),
+            "overhead_seconds": round(self._overhead.sum, 6),
+        }
+
     def _collect(self) -> Iterator[Metric]:
         yield from self._collect_calls()
         yield from self._collect_traffic()

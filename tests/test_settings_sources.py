@@ -1,13 +1,14 @@
 """Where values come from: lines of the file, whole maps in one variable, names below a map, and what loses."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 
-from proxy.settings import PENDING, SettingsError
-from proxy.settings.keys import TABLE, dotted
+from proxy.settings import PENDING, SettingsError, load
+from proxy.settings.keys import MAPS, TABLE, TABLES, dotted, example, flag, variable
 from proxy.settings.loading import WITHOUT_EFFECT
-from tests.given import CANARY, URL, all_problems, loaded, problem, problems, settings
+from tests.given import CANARY, ENVIRON, NOW, URL, all_problems, loaded, problem, problems, settings
 
 # --- lines of the file ----------------------------------------------------------------------------------------
 
@@ -240,3 +241,38 @@ def test_without_anything_it_says_which_two_variables_it_needs() -> None:
     assert f"TALON_PROXY_UPSTREAM__URL={URL}" in first
     assert "TALON_PROXY_API_KEY_FILE=" in first
     assert "TALON_PROXY_API_KEY_FILE" in second
+
+
+# --- whatever stands there ------------------------------------------------------------------------------------
+
+NUMBERS = ("-1", "1e999", "9" * 400)
+TEXTS = ("", "x" * 300, "{", '["', '{"a": 1}', '{"eu": {"api_key": 1}}', "\0", "a=b,", "\ud800", *NUMBERS)
+TABLED = ("[]", "{}", "[[]]", "{ a = { b = 1 } }", '{ "" = "" }')
+VALUES = ("1", "nan", "true", "2027-03-31", "03:00:00", "9" * 30, *TABLED)
+PLACES = [example(path) for path in (*TABLE, *MAPS, *TABLES)]
+
+
+def _usable(flags: list[str], environ: dict[str, str]) -> bool:
+    try:
+        load(flags, environ, now=NOW)
+    except SettingsError as error:
+        return not error.problems
+    return True
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_text_makes_it_fail_otherwise_than_with_problems(text: str) -> None:
+    usable = [
+        _usable([], {**ENVIRON, variable(path): text}) + _usable([f"{flag(path)}={text}"], ENVIRON) for path in PLACES
+    ]
+
+    assert not all(usable)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_no_value_of_the_file_makes_it_fail_otherwise_than_with_problems(
+    toml: Callable[[str], str], value: str
+) -> None:
+    usable = [_usable(["--config", toml(f"{'.'.join(map(json.dumps, path))} = {value}\n")], {}) for path in PLACES]
+
+    assert not any(usable)

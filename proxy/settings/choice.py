@@ -63,8 +63,6 @@ class Choice:
             self.complain(path, self.chosen[path].source, message)
             return
         try:
-            if not isinstance(key_file.value, str):
-                raise ValueError("must be text in quotes")
             content = keyfiles.read(key_file.value)
         except ValueError as exc:
             self.complain(twin(path), key_file.source, str(exc))
@@ -72,7 +70,7 @@ class Choice:
             del self.chosen[twin(path)]
             return
         self.chosen[path] = Given(content, f"{key_file.source} ({key_file.value})")
-        if keyfiles.world_readable(key_file.value):
+        if keyfiles.world_readable(str(key_file.value)):
             self.warn(twin(path), key_file.source, f"{key_file.value} can be read by every user")
 
     def _unfold(self, short: Path, whole: Path) -> None:

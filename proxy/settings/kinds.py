@@ -6,6 +6,7 @@ ValueError with what is wrong, in words that follow the key's name, and never re
 
 import difflib
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -97,11 +98,16 @@ def print_size(size: int) -> str:
     return f"{size // BYTES[unit]}{unit}" if unit != "B" else str(size)
 
 
-def _path(value: object) -> Path:
-    path = text(value)
-    if not path or "\0" in path:
+def path(value: object) -> Path:
+    """Take the path of a file, which the operating system must be able to take too."""
+    name = text(value)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        name = ""
+    if not name or "\0" in name:
         raise ValueError("must be the path of a file")
-    return Path(path)
+    return Path(name)
 
 
 BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -205,7 +211,7 @@ Size = Annotated[int, Kind("size", _size, print_size, schema=_SIZE)]
 Share = Annotated[float, Kind("share", _share, lambda share: f"{share * 100:.10g} %", schema=_SHARE)]
 Rate = Annotated[float, Kind("rate", _rate, print_rate, schema=_RATE)]
 Ip = Annotated[str | None, Kind("IP address", _ip)]
-File = Annotated[Path | None, Kind("file", _path)]
+File = Annotated[Path | None, Kind("file", path)]
 BasePath = Annotated[str | None, Kind("path", _base_path)]
 Label = Annotated[str, Kind("text", _label)]
 _URL = Kind("URL", lambda value: Origin.parse(text(value)))

@@ -22,12 +22,13 @@ from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.fields import reply_table, request_table
 from proxy.observe.admin import Admin, Probes
+from proxy.observe.hashes import Hashes
 from proxy.observe.logs import AccessLog, Logs
 from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
-from proxy.observe.metrics import Traffic as TrafficNumbers
 from proxy.observe.observers import Observers
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
+from proxy.report import Report
 from proxy.settings import Settings, settings_hash
 from proxy.talon.operations import OPERATIONS
 from proxy.talon.routes import Routes
@@ -139,6 +140,8 @@ class App:
                 frozenset(settings.coalescing.off),
             ),
         )
+        key = settings.log.hash_key
+        self._report = Report(self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None))
         self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
         self._admin = Admin(
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
@@ -261,7 +264,7 @@ class App:
     # --- what probes, metrics and operators are told ---
 
     def _shared(self, profile: Profile) -> None:
-        _LOG.warning("a profile is shared by many sessions: its writes pass a gate, and are not ordered")
+        _LOG.warning("a profile is shared", extra={"fields": self._report.profile(profile)})
 
     def _not_ready(self) -> Sequence[str]:
         return () if self.stage is Stage.SERVING else (self.stage.name.lower(),)
@@ -289,7 +292,8 @@ class App:
                 "protocol": PROTOCOL,
                 "connections": {
                     "opening": pool.opening,
-                    "active": pool.active,
+                    "active": pool.active - pool.held,
+                    "held": pool.held,
                     "idle": pool.idle,
                     "opened": pool.opened,
                     "closed": self._closed(),
@@ -302,13 +306,14 @@ class App:
                 "in_flight": self._pipeline.in_flight,
             },
             "calls": self._metrics.totals(),
+            "traffic": self._report.status(),
             "keys": self._credentials.hints(),
         }
 
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
-            traffic=self._traffic_numbers,
+            traffic=lambda: self._report.numbers(),
             connections=self._connections,
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
@@ -325,23 +330,6 @@ class App:
         pool = self._upstream.current.pool
         held = pool.held
         return [Connections(PROTOCOL, "current", pool.opening, active=pool.active - held, idle=pool.idle, held=held)]
-
-    def _traffic_numbers(self) -> TrafficNumbers:
-        lanes, attempts = self._traffic.lanes, self._traffic.attempts
-        return TrafficNumbers(
-            lanes=len(lanes),
-            waiting=lanes.waiting,
-            oldest_wait=lanes.oldest_wait(self._pipeline.flights),
-            shared_profiles=len(self._traffic.sharing.detected()),
-            conflicts_avoided=lanes.conflicts_avoided,
-            unkeyed={reason.value: count for reason, count in lanes.unkeyed.items()},
-            conflicts={
-                (kind.value, "returned" if returned else "resolved"): count
-                for (kind, returned), count in attempts.conflicts.items()
-            },
-            retries={reason.value: count for reason, count in attempts.retried.items()},
-            exhausted={reason.value: count for reason, count in attempts.unaffordable.items()},
-        )
 
     # --- parts ---
 

@@ -33,8 +33,21 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "traffic": NOUNS | {"credentials", "talon", "upstream", "wire"},
     "reception": NOUNS | {"callers", "credentials", "fields", "talon"},
     "pipeline": NOUNS | {"callers", "credentials", "fields", "reception", "talon", "traffic", "upstream", "wire"},
+    "report": frozenset({"observe", "traffic"}),
     "app": NOUNS
-    | {"callers", "credentials", "fields", "observe", "pipeline", "settings", "talon", "traffic", "upstream", "wire"},
+    | {
+        "report",
+        "callers",
+        "credentials",
+        "fields",
+        "observe",
+        "pipeline",
+        "settings",
+        "talon",
+        "traffic",
+        "upstream",
+        "wire",
+    },
     "commands": NOUNS
     | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"},
     "cli": frozenset({"commands", "settings", "simulator"}),

@@ -447,7 +447,8 @@ class Metrics:
             "answered": answered,
             "by_proxy": by_proxy,
             "failed": failed,
-            "exchanges": self._overhead.count,
+            "coalesced": sum(tally.coalesced for tally in self._tallies.values()),
+            "exchanges": sum(tally.exchanges.count for tally in self._tallies.values()),
             "upstream_seconds": round(sum(tally.exchanges.sum for tally in self._tallies.values()), 6),
             "overhead_seconds": round(self._overhead.sum, 6),
         }

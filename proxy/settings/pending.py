@@ -26,6 +26,4 @@ PENDING: tuple[str, ...] = (
     "management.rate",
     "limits.concurrency",
     "limits.buffered",
-    "log.hash_key",
-    "log.hash_key_file",
 )

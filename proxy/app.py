@@ -123,7 +123,7 @@ class App:
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         self._upstream = Upstream(self._generation())
         self._traffic = Traffic(
-            self._upstream, credentials, _traffic_rules(settings), clock=time.monotonic, shared=self._shared
+            self._upstream, credentials, traffic_rules(settings), clock=time.monotonic, shared=self._shared
         )
         self._pipeline = Pipeline(
             routes_of(settings),
@@ -132,13 +132,7 @@ class App:
             self._traffic,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
             self._wheel,
-            rules=PipelineRules(
-                settings.upstream.timeouts.total,
-                settings.base_path,
-                settings.limits.inspect,
-                settings.coalescing.enabled,
-                frozenset(settings.coalescing.off),
-            ),
+            rules=pipeline_rules(settings),
         )
         key = settings.log.hash_key
         self._report = Report(self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None))
@@ -357,7 +351,19 @@ class App:
         )
 
 
-def _traffic_rules(settings: Settings) -> TrafficRules:
+def pipeline_rules(settings: Settings) -> PipelineRules:
+    """Give what settings mean for the pipeline."""
+    return PipelineRules(
+        settings.upstream.timeouts.total,
+        settings.base_path,
+        settings.limits.inspect,
+        settings.coalescing.enabled,
+        frozenset(settings.coalescing.off),
+    )
+
+
+def traffic_rules(settings: Settings) -> TrafficRules:
+    """Give what settings mean for the traffic room."""
     lanes, retries, conflict = settings.lanes, settings.retries, settings.retries.conflict
     return TrafficRules(
         AttemptRules(

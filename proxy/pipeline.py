@@ -27,7 +27,7 @@ from proxy.messages import Answer, Call, Reply, Sent, Source
 from proxy.reception import Reception, may_share
 from proxy.talon import keys
 from proxy.talon.routes import Route, Routes
-from proxy.traffic.flights import Caller, Flight, State
+from proxy.traffic.flights import Caller, Crew, Flight, State, Tower
 from proxy.traffic.traffic import Traffic
 from proxy.wire.wheel import Wheel
 
@@ -115,7 +115,9 @@ class Pipeline:
                 self._answer(call, answer, Reply(200, b"", b"", source=Source.PROXY, length=0))
                 return None
             route, grant = self._reception.understand(call, found)
-            flight = self._flight(call, found, route, grant)
+            flight = make_flight(
+                call, found, route, grant, self._rules, crew=self._attempts, tower=self, wheel=self._wheel
+            )
             timeout = (
                 self._rules.total_timeout if found.timeout is None else min(found.timeout, self._rules.total_timeout)
             )
@@ -139,31 +141,6 @@ class Pipeline:
         if not flight.ahead:
             flight.begin()
         return caller
-
-    def _flight(self, call: Call, found: fields.CallFields, route: Route, grant: Grant) -> Flight:
-        """Make the flight that a call has if it joins none."""
-        encoded = found.content_encoding != b""
-        flight = Flight(
-            call,
-            route,
-            keys.names(route, call.body, encoded=encoded, limit=self._rules.inspect),
-            grant,
-            fields.outbound(call, found),
-            crew=self._attempts,
-            tower=self,
-            wheel=self._wheel,
-        )
-        flight.encoded = encoded
-        key = flight.idempotency_key = found.idempotency_key
-        if key is not None and route.operation.idempotency_key:
-            flight.repeatable = True
-        flight.ordered = not found.unordered
-        operation = route.operation.name
-        if self._rules.coalescing and operation not in self._rules.never_join:
-            flight.shares = may_share(route, call, found)
-            application = grant.application.name
-            flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
-        return flight
 
     def own_lines(self, request_id: bytes | None) -> bytes:
         """See `wire.downstream.Handler`."""
@@ -338,3 +315,30 @@ class Pipeline:
     def _new_id(self) -> bytes:
         self._count += 1
         return b"%b-%x" % (self._prefix, self._count)
+
+
+def make_flight(
+    call: Call,
+    found: fields.CallFields,
+    route: Route,
+    grant: Grant,
+    rules: Rules,
+    *,
+    crew: Crew,
+    tower: Tower,
+    wheel: Wheel,
+) -> Flight:
+    """Make the flight that a call has if it joins none."""
+    encoded = found.content_encoding != b""
+    names = keys.names(route, call.body, encoded=encoded, limit=rules.inspect)
+    flight = Flight(call, route, names, grant, fields.outbound(call, found), crew=crew, tower=tower, wheel=wheel)
+    flight.encoded = encoded
+    flight.ordered = not found.unordered
+    flight.idempotency_key = found.idempotency_key
+    if found.idempotency_key is not None and route.operation.idempotency_key:
+        flight.repeatable = True
+    if rules.coalescing and route.operation.name not in rules.never_join and may_share(route, call, found):
+        flight.shares = True
+        application = grant.application.name
+        flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
+    return flight

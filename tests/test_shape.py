@@ -49,7 +49,8 @@ KNOWS: Mapping[str, frozenset[str]] = {
         "wire",
     },
     "commands": NOUNS
-    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"},
+    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
+    | {"pipeline", "traffic"},
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),

@@ -62,7 +62,7 @@ bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU p
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
 
-docs: .venv/.test ## Write the sample configuration and the tables of settings anew
+docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
 	$(BIN)/python -m proxy.settings.document
 
 lock: .venv/.test ## Resolve the dependencies anew

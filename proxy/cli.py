@@ -15,9 +15,11 @@ usage: talon-proxy COMMAND [--KEY VALUE …]
   serve      serve callers: talon-proxy serve --upstream.url https://mycompany.europe-west1.talon.one
   demo       a simulated Talon.One, the proxy in front of it and a few calls, explained; --stay keeps both running
   simulate   a simulated Talon.One to develop and test against: talon-proxy simulate --help
+  config     whether the settings are right, what they are and where each came from: talon-proxy config --help
   version    print the version
 
 Settings come from flags, TALON_PROXY_… variables and a file (--config FILE); config/README.md lists them.
+--compat talon-access-proxy takes over what that proxy was told by its APP_CONFIG, PORT, ADDRESS and APP_ROOT.
 """
 
 
@@ -59,4 +61,15 @@ def _demo(flags: Sequence[str]) -> int:
     return demo(flags, os.environ)
 
 
-_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"demo": _demo, "serve": _serve, "simulate": _simulate}
+def _config(arguments: Sequence[str]) -> int:
+    from proxy.settings.command import main as config
+
+    return config(arguments, os.environ)
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "config": _config,
+    "demo": _demo,
+    "serve": _serve,
+    "simulate": _simulate,
+}

@@ -24,7 +24,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "wire": NOUNS,
     "talon": NOUNS,
     "observe": NOUNS,
-    "settings": frozenset({"secret"}),
+    "settings": frozenset({"secret", "talon"}),
     "simulator": frozenset(),
     "callers": NOUNS,
     "credentials": NOUNS | {"secret", "talon"},
@@ -36,19 +36,20 @@ KNOWS: Mapping[str, frozenset[str]] = {
     | {"callers", "credentials", "fields", "observe", "pipeline", "settings", "talon", "traffic", "upstream", "wire"},
     "serve": frozenset({"app", "credentials", "observe", "settings", "sockets"}),
     "demo": frozenset({"app", "observe", "settings", "simulator"}),
-    "cli": frozenset({"demo", "serve", "simulator"}),
+    "cli": frozenset({"demo", "serve", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }
 # Where a library may be imported: rooms, or single modules of one.
 LIBRARIES: Mapping[str, frozenset[str]] = {
     "aiohttp": frozenset({"observe.admin", "simulator"}),
+    "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings"}),
     "pydantic_core": frozenset({"settings"}),
-    "pydantic_settings": frozenset({"settings"}),
+    "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"demo", "serve", "simulator.command"}),
 }
 REVEALS = frozenset({"app", "credentials", "demo", "secret", "serve", "settings"})

@@ -4,13 +4,16 @@
 """
 
 from proxy.settings.address import Address, AddressKind, Origin
-from proxy.settings.kinds import AccessLog, RouteTemplate
+from proxy.settings.kinds import AccessLog
+from proxy.settings.lists import RouteTemplate
 from proxy.settings.loading import Loaded, load
 from proxy.settings.model import Application, Settings
+from proxy.settings.pending import PENDING
 from proxy.settings.problems import Problem, SettingsError
 from proxy.settings.redaction import redacted, settings_hash
 
 __all__ = [
+    "PENDING",
     "AccessLog",
     "Address",
     "AddressKind",

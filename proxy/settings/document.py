@@ -1,25 +1,28 @@
 """The documentation of the settings, rendered from the model: `python -m proxy.settings.document` writes it.
 
-`config/talon-proxy.toml` is written whole, `config/README.md` between its two marks.
+`config/talon-proxy.toml` and `config/talon-proxy.schema.json` are written whole, `config/README.md` between its marks.
 """
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path as FilePath
 
-from proxy.settings.keys import NAME, SECTIONS, TABLE, Key, Path, dotted
+from proxy.settings.keys import MAPS, TABLE, TABLES, Key, dotted, example
+from proxy.settings.schema import schema, written
 
 CONFIG = FilePath(__file__).parents[2] / "config"
 SAMPLE = CONFIG / "talon-proxy.toml"
+SCHEMA = CONFIG / "talon-proxy.schema.json"
 GUIDE = CONFIG / "README.md"
 BEGIN = "<!-- settings: rendered by make docs -->\n"
 END = "<!-- end of settings -->\n"
 
-ENTRY = "eu"  # the name that the sample gives to an entry of a map
 WIDTH = 100
 
-HEAD = """\
+HEAD = f"""\
+#:schema ./{SCHEMA.name}
+
 # Every setting of talon-proxy with its default. A line that begins with "#" changes nothing; remove the "#" to
 # change its setting. config/README.md explains units, environment variables and flags.
 """
@@ -28,15 +31,21 @@ HEAD = """\
 def sample() -> str:
     """Render the sample file."""
     lines = [HEAD]
-    for section in ((), *SECTIONS):
+    for section in ((), *TABLES):
         if section:
             # The header of a named entry stays a comment: alone it would already configure that entry.
-            mark = "#" if section[-1] == NAME else ""
-            lines += ["", f"# {_summary(section)}", f"{mark}[{dotted(_entry(section))}]", ""]
-        keys = [key for key in TABLE.values() if key.path[:-1] == section]
-        for key in keys:
-            lines += [*_wrapped(_sentence(key)), f"#{key.path[-1]} = {_literal(key)}", ""]
+            mark = "#" if section[:-1] in MAPS else ""
+            lines += ["", *_wrapped(TABLES[section].heading), f"{mark}[{dotted(example(section))}]", ""]
+        for key in (key for key in TABLE.values() if key.path[:-1] == section):
+            # The entries of a map say nothing that its heading does not.
+            sentence = [] if section in MAPS else _wrapped(_sentence(key))
+            lines += [*sentence, f"#{example(key.path)[-1]} = {_literal(key)}", ""]
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def rendered_schema() -> str:
+    """Render the schema file."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def table() -> str:
@@ -53,18 +62,10 @@ def guide(text: str) -> str:
     return f"{before}{BEGIN}{table()}{END}{after}"
 
 
-def _summary(section: Path) -> str:
-    return (SECTIONS[section].__doc__ or "").strip()
-
-
-def _entry(path: Path) -> Path:
-    return tuple(ENTRY if name == NAME else name for name in path)
-
-
 def _sentence(key: Key) -> str:
     if key.required:
         return f"{key.description} Required."
-    return key.description
+    return f"{key.description} Default: {key.shown}." if key.shown else key.description
 
 
 def _wrapped(sentence: str) -> Iterator[str]:
@@ -77,30 +78,26 @@ def _wrapped(sentence: str) -> Iterator[str]:
     yield line
 
 
-def _unset(key: Key) -> bool:
-    return key.required or key.default is None or key.default in ((), {})
-
-
 def _default(key: Key) -> str:
     if key.required:
         return "required"
-    return "–" if _unset(key) else ", ".join(f"`{part}`" for part in key.kind.show(key.default).split(","))
+    if key.shown or key.default in (None, (), {}):
+        return key.shown or "–"
+    return ", ".join(f"`{part}`" for part in key.kind.show(key.default).split(","))
 
 
 def _literal(key: Key) -> str:
     """Write a key's default in TOML, or an example where there is none."""
-    text = (key.example or "") if _unset(key) else key.kind.show(key.default)
-    if isinstance(key.default, tuple):
-        return f"[{', '.join(json.dumps(part) for part in text.split(','))}]"
-    if isinstance(key.default, Mapping):
-        name, _, value = text.partition("=")
-        return f"{{ {json.dumps(name)} = {json.dumps(value)} }}"
-    return text if key.kind.bare else json.dumps(text)
+    value = written(key)
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{json.dumps(name)} = {json.dumps(entry)}' for name, entry in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def main() -> int:
-    """Write both files."""
+    """Write all files."""
     SAMPLE.write_text(sample())
+    SCHEMA.write_text(rendered_schema())
     GUIDE.write_text(guide(GUIDE.read_text()))
     return 0
 

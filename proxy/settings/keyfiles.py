@@ -4,16 +4,17 @@ import re
 import stat
 from pathlib import Path
 
+from proxy.settings import kinds
+
 LARGEST = 16 * 1024
 # A long word without a slash or a dot where a path belongs: most likely the key itself.
 KEY_LIKE = re.compile(r"(ApiKey|ManagementKey|Bearer)\b.*|[A-Za-z0-9_+=-]{16,}", re.DOTALL | re.IGNORECASE)
 
 
-def read(name: str) -> str:
+def read(value: object) -> str:
     """Give the content of a key file; raises ValueError with what is wrong."""
-    if not name or "\0" in name:
-        raise ValueError("must be the path of a file")
-    path = Path(name)
+    path = kinds.path(value)
+    name = str(path)
     try:
         # A pipe or a device would block the start, or never end.
         if not path.is_dir() and path.exists() and not path.is_file():

@@ -5,23 +5,26 @@ ValueError with what is wrong, in words that follow the key's name, and never re
 """
 
 import difflib
-import json
+import ipaddress
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from proxy.settings.address import Address, Origin, host
+from proxy.settings.address import Origin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """How values of one sort are written. `bare`: without quotes in TOML. `schema`: what JSON Schema says of it."""
+    """How values of one sort are written. `bare`: without quotes in TOML. `schema`: what JSON Schema says of it.
+
+    `print` gives what may be seen by everybody; `hint`, where there is one, what an operator recognises a secret by.
+    """
 
     name: str
     read: Callable[[object], object]
@@ -29,6 +32,7 @@ class Kind:
     secret: bool = False
     bare: bool = False
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    hint: Callable[[Any], str] | None = None
 
     def show(self, value: object) -> str:
         """Print a value; unset is empty."""
@@ -38,11 +42,7 @@ class Kind:
         return core_schema.no_info_plain_validator_function(
             self.read,
             serialization=core_schema.plain_serializer_function_ser_schema(self.show),
-            json_schema_input_schema=core_schema.any_schema(),
         )
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return dict(self.schema)
 
 
 # --- single values --------------------------------------------------------------------------------------------
@@ -76,32 +76,6 @@ def _count(minimum: int) -> Callable[[object], int]:
     return read
 
 
-DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|min|h)")
-SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-
-
-def _duration(*, zero: bool) -> Callable[[object], float]:
-    def read(value: object) -> float:
-        match = DURATION.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError('needs a number with a unit: "250ms", "10s", "5min" or "1h"')
-        number, unit = float(match[1]), match[2]
-        seconds = number / 1000 if unit == "ms" else number * SECONDS[unit]
-        if seconds == 0 and not zero:
-            raise ValueError("must be longer than zero")
-        return seconds
-
-    return read
-
-
-def print_duration(seconds: float) -> str:
-    """Give the shortest spelling in the largest unit that divides it: `1h`, `90s`, `250ms`."""
-    for unit in ("h", "min", "s"):
-        if seconds and seconds % SECONDS[unit] == 0:
-            return f"{seconds / SECONDS[unit]:.0f}{unit}"
-    return f"{round(seconds * 1000, 6):.15g}ms" if seconds else "0s"
-
-
 SIZE = re.compile(r"([0-9]{1,15})(KiB|MiB|GiB|B)?")
 BYTES = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 
@@ -124,11 +98,16 @@ def print_size(size: int) -> str:
     return f"{size // BYTES[unit]}{unit}" if unit != "B" else str(size)
 
 
-def _path(value: object) -> Path:
-    path = text(value)
-    if not path or "\0" in path:
+def path(value: object) -> Path:
+    """Take the path of a file, which the operating system must be able to take too."""
+    name = text(value)
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        name = ""
+    if not name or "\0" in name:
         raise ValueError("must be the path of a file")
-    return Path(path)
+    return Path(name)
 
 
 BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -164,16 +143,81 @@ def choice(literal: object) -> Kind:
     return Kind(" · ".join(f"`{choice}`" for choice in choices), read, schema={"enum": list(choices)})
 
 
-Flag = Annotated[bool, Kind("true or false", _bool, lambda on: "true" if on else "false", bare=True)]
+NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
+
+
+def _share(value: object) -> float:
+    match = re.fullmatch(rf"({NUMBER}) ?%|({NUMBER})", value) if isinstance(value, str) else None
+    if match:
+        value = float(match[1]) / 100 if match[1] else float(match[3])
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError('needs a share: "10 %" or 0.1')
+    # NaN, which TOML has, is not between anything.
+    if not 0 <= value <= 1:
+        raise ValueError("must be between 0 % and 100 %")
+    return float(value)
+
+
+PER = {"s": 1.0, "min": 60.0}
+
+
+def _rate(value: object) -> float:
+    match = re.fullmatch(rf"({NUMBER})/(s|min)", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('needs a number of calls per time: "3/s" or "30/min"')
+    rate = float(match[1]) / PER[match[3]]
+    if rate == 0:
+        raise ValueError("must be more than zero")
+    return rate
+
+
+def print_rate(rate: float) -> str:
+    """Give calls per second, or per minute where that is the rounder number."""
+    return f"{rate:.10g}/s" if rate >= 1 or round(rate * 60, 6) % 1 else f"{rate * 60:.10g}/min"
+
+
+def _ip(value: object) -> str:
+    try:
+        address = ipaddress.ip_address(text(value))
+    except ValueError:
+        raise ValueError("is not an IP address") from None
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError("must be an address of this machine")
+    return str(address)
+
+
+def _egress(value: object) -> Origin:
+    origin = Origin.parse(text(value))
+    if origin.secure:
+        raise ValueError("needs the form http://host:port; the tunnel through it is encrypted all the same")
+    return origin
+
+
+_SIZE = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{SIZE.pattern}$"}]}
+_SHARE = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "string", "pattern": rf"^({NUMBER} ?%|{NUMBER})$"},
+    ]
+}
+_RATE = {"type": "string", "pattern": rf"^{NUMBER}/(s|min)$"}
+
+Flag = Annotated[
+    bool, Kind("true or false", _bool, lambda on: "true" if on else "false", bare=True, schema={"type": "boolean"})
+]
 Count = Annotated[int, Kind("number", _count(1), bare=True, schema={"type": "integer", "minimum": 1})]
 CountOrZero = Annotated[int, Kind("number", _count(0), bare=True, schema={"type": "integer", "minimum": 0})]
-Duration = Annotated[float, Kind("duration", _duration(zero=False), print_duration)]
-DurationOrZero = Annotated[float, Kind("duration", _duration(zero=True), print_duration)]
-Size = Annotated[int, Kind("size", _size, print_size, schema={"type": ["string", "integer"]})]
-File = Annotated[Path | None, Kind("file", _path)]
+Size = Annotated[int, Kind("size", _size, print_size, schema=_SIZE)]
+Share = Annotated[float, Kind("share", _share, lambda share: f"{share * 100:.10g} %", schema=_SHARE)]
+Rate = Annotated[float, Kind("rate", _rate, print_rate, schema=_RATE)]
+Ip = Annotated[str | None, Kind("IP address", _ip)]
+File = Annotated[Path | None, Kind("file", path)]
 BasePath = Annotated[str | None, Kind("path", _base_path)]
 Label = Annotated[str, Kind("text", _label)]
-Url = Annotated[Origin, Kind("URL", lambda value: Origin.parse(text(value)))]
+_URL = Kind("URL", lambda value: Origin.parse(text(value)))
+Url = Annotated[Origin, _URL]
+MaybeUrl = Annotated[Origin | None, _URL]
+EgressUrl = Annotated[Origin | None, Kind("URL", _egress)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,70 +247,3 @@ def _access(value: object) -> AccessLog:
 
 
 Access = Annotated[AccessLog, Kind("`all` · `errors` · `slow` · `off` · `sample:0.01`", _access)]
-
-
-# --- lists ----------------------------------------------------------------------------------------------------
-
-
-def _entries(value: object) -> Sequence[object]:
-    """Split a list: one of TOML, or a text that holds JSON or entries between commas."""
-    if isinstance(value, str):
-        # More than a bracket is needed to tell a JSON list from the address `[::1]:7410`.
-        if re.match(r"\s*\[\s*[\]\"]", value):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise ValueError("is not valid JSON") from None
-        else:
-            return [entry.strip() for entry in value.split(",")] if value.strip() else []
-    if not isinstance(value, list):
-        raise ValueError("must be a list")
-    return value
-
-
-def _list(name: str, read: Callable[[str], object]) -> Kind:
-    """Give the kind of a list without repeats; a problem says which entry has it."""
-
-    def read_all(value: object) -> tuple[object, ...]:
-        items: list[object] = []
-        for number, entry in enumerate(_entries(value), start=1):
-            try:
-                item = read(text(entry))
-            except ValueError as problem:
-                raise ValueError(f"entry {number} {problem}") from None
-            if item in items:
-                raise ValueError(f"entry {number} repeats an earlier one")
-            items.append(item)
-        return tuple(items)
-
-    schema = {"type": ["array", "string"], "items": {"type": "string"}}
-    return Kind(f"list of {name}", read_all, lambda items: ",".join(map(str, items)), schema=schema)
-
-
-@dataclass(frozen=True, slots=True)
-class RouteTemplate:
-    """One path to forward beyond the table: `GET /v1/loyalty_programs/{id}/ledger_balances`."""
-
-    method: str
-    path: str
-
-    @classmethod
-    def parse(cls, line: str) -> "RouteTemplate":
-        """Read a method and a template; raises ValueError with what is wrong."""
-        method, _, path = line.partition(" ")
-        if method not in METHODS:
-            raise ValueError(f"must begin with one of {', '.join(METHODS)} and a blank")
-        if not TEMPLATE.fullmatch(path) or {".", ".."} & set(path.split("/")):
-            raise ValueError("needs a path such as /v1/coupons/{id}: /v1, /v2 or /v3, then names or {parameters}")
-        return cls(method, path)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-TEMPLATE = re.compile(r"/v[123](/([A-Za-z0-9._~-]+|\{[A-Za-z][A-Za-z0-9_]*\}))+")
-
-Addresses = Annotated[tuple[Address, ...], _list("addresses", Address.parse)]
-Hosts = Annotated[tuple[str, ...], _list("host names", host)]
-Templates = Annotated[tuple[RouteTemplate, ...], _list("methods and paths", RouteTemplate.parse)]

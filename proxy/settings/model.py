@@ -6,55 +6,24 @@ Nothing in here reads anything; `proxy.settings.load` does.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, WrapSerializer
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from proxy.settings.address import Address
-from proxy.settings.kinds import (
-    Access,
-    AccessLog,
-    Addresses,
-    BasePath,
-    Count,
-    CountOrZero,
-    Duration,
-    DurationOrZero,
-    File,
-    Flag,
-    Hosts,
-    Label,
-    Size,
-    Templates,
-    Url,
-    choice,
-)
+from proxy.settings.kinds import Access, AccessLog, BasePath, File, Flag, Label, Rate, choice
+from proxy.settings.lists import Addresses, Hosts, Templates
+from proxy.settings.names import ApplicationName
 from proxy.settings.secret_kinds import IntegrationKey, ManagementKey, Token, Tokens
+from proxy.settings.section import HOURS, SECONDS, Section, setting
+from proxy.settings.times import Day, Duration, DurationOrZero
+from proxy.settings.traffic import Coalescing, Lanes, Limits, Retries
+from proxy.settings.upstream import AS_DICT, Upstream
 
-Protocol = Literal["auto", "http/1.1"]
 ApplicationKind = Literal["live", "testing"]
 Inject = Literal["always", "when_missing", "off"]
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "text"]
-
-SECONDS, MINUTES, HOURS = 1.0, 60.0, 3600.0
-KIB, MIB = 1 << 10, 1 << 20
-
-
-def setting(default: object, description: str, *, example: str | None = None) -> Any:
-    """Declare a setting. `example`: what the sample shows where the default is nothing."""
-    # A factory, because pydantic copies a default it cannot hash, and a read-only mapping cannot be copied.
-    return Field(
-        default_factory=lambda: default,
-        description=description,
-        examples=None if example is None else [example],
-    )
-
-
-class Section(BaseModel):
-    """A table of the configuration file. Its docstring heads that table in the sample."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Timeouts(Section):
@@ -68,59 +37,25 @@ class Timeouts(Section):
     )
 
 
-class Connections(Section):
-    """Connections to Talon.One."""
-
-    warm: CountOrZero = setting(2, "Connections kept open even when nobody calls.")
-    max: Count = setting(100, "Connections at most.")
-    idle_timeout: Duration = setting(
-        50 * SECONDS, "How long a connection may be idle; shorter than Talon.One closes it."
-    )
-    max_age: Duration = setting(
-        5 * MINUTES, "How old a connection may become, give or take 20 %, so that DNS changes are followed."
-    )
-
-
-class UpstreamTimeouts(Section):
-    """Time for Talon.One."""
-
-    connect: Duration = setting(3 * SECONDS, "Time to open a connection: name, TCP and TLS.")
-    response: Duration = setting(10 * SECONDS, "Time for an attempt to be answered.")
-    total: Duration = setting(15 * SECONDS, "Time a caller waits at most, every attempt and wait included.")
-
-
-class Tls(Section):
-    """Verification of Talon.One's certificate; it cannot be switched off."""
-
-    ca_file: File = setting(
-        None,
-        "PEM file of the authorities to trust instead of the system's.",
-        example="/etc/talon-proxy/ca.pem",
-    )
-
-
-class Upstream(Section):
-    """Talon.One."""
-
-    url: Url = Field(
-        description="Base URL of the deployment, without a path: `https://`, or `http://` to this machine.",
-        examples=["https://mycompany.europe-west1.talon.one"],
-    )
-    protocol: Annotated[Protocol, choice(Protocol)] = setting(
-        "auto", "HTTP version; `auto` takes the best that both sides speak."
-    )
-    allow_cleartext: Flag = setting(False, "Allow `http://` to other machines, keys and customer data in clear.")
-    connections: Connections = Field(default_factory=Connections)
-    timeouts: UpstreamTimeouts = Field(default_factory=UpstreamTimeouts)
-    tls: Tls = Field(default_factory=Tls)
-
-
 class Application(Section):
     """One Application of Talon.One, by the name you give it here."""
 
     api_key: IntegrationKey = setting(None, "Its Integration API key.", example="<key>")
     api_key_file: File = setting(None, "File that holds its Integration API key.", example="/run/secrets/talon-one-eu")
-    environment: Label = setting("default", "Name of the environment, for logs and metrics.")
+    next_api_key: IntegrationKey = setting(
+        None,
+        "A second key, tried when Talon.One refuses the first: for changing keys without a pause.",
+        example="<key>",
+    )
+    next_api_key_file: File = setting(None, "File that holds the second key.", example="/run/secrets/talon-one-eu-next")
+    expires: Day = setting(
+        None,
+        "When its key expires, as the Campaign Manager shows it; a day counts from its beginning, in UTC.",
+        example="2027-03-31",
+    )
+    environment: Label = setting(
+        "default", "Name of its environment at Talon.One: profiles are shared by all Applications of one."
+    )
     kind: Annotated[ApplicationKind, choice(ApplicationKind)] = setting(
         "live", "`testing`: the key is a Testing key, under which no call has an effect."
     )
@@ -150,6 +85,9 @@ class Clients(Section):
         "Tokens of callers, which they send in place of an API key, each with the Application it stands for.",
         example="<token>=eu",
     )
+    tokens_file: File = setting(
+        None, "File that holds them: `<token>=eu`, one a line, or JSON.", example="/run/secrets/talon-proxy-tokens"
+    )
     allow_unauthenticated: Flag = setting(
         False, "Let everybody who can connect use the keys, also on an address other machines reach."
     )
@@ -172,30 +110,13 @@ class Management(Section):
     api_key_file: File = setting(
         None, "File that holds the Management API key.", example="/run/secrets/talon-one-management"
     )
+    rate: Rate = setting(3.0, "Calls to one endpoint of the Management API; Talon.One takes 3/s.")
 
 
 class Routes(Section):
     """Paths."""
 
     extra: Templates = setting((), "Paths to forward beyond the built-in table.", example="GET /v1/coupons/{couponId}")
-
-
-class Retries(Section):
-    """Repeated attempts."""
-
-    connection: CountOrZero = setting(2, "Further attempts after a failure before anything was sent.")
-
-
-class Limits(Section):
-    """Sizes and numbers."""
-
-    head: Size = setting(64 * KIB, "Request line and headers of one request.")
-    fields: Count = setting(128, "Header lines of one request.")
-    target: Size = setting(8 * KIB, "Path and query of one request.")
-    body: Size = setting(8 * MIB, "Body of one request.")
-    reply: Size = setting(8 * MIB, "Body of one answer that is held; larger ones are streamed where that is safe.")
-    connections: Count = setting(2000, "Connections of callers at a time.")
-    pipeline: Count = setting(32, "Requests of one connection that are read ahead of their answers.")
 
 
 class Admin(Section):
@@ -220,6 +141,13 @@ class Log(Section):
     level: Annotated[Level, choice(Level)] = setting("info", "Least level that is written.")
     format: Annotated[Format, choice(Format)] = setting("auto", "`auto`: text on a terminal, else JSON.")
     access: Access = setting(AccessLog("errors"), "Which calls get a line of their own.")
+    hash_key: Token = setting(
+        None,
+        "What ids are hashed with before they are logged; with the same one, the lines of all proxies can be compared.",
+        example="<random text>",
+        shown="random at every start",
+    )
+    hash_key_file: File = setting(None, "File that holds it.", example="/run/secrets/talon-proxy-hash")
 
 
 class Shutdown(Section):
@@ -243,16 +171,18 @@ class Settings(Section):
         None, "Integration API key of the Application `default`, where there is only one.", example="<key>"
     )
     api_key_file: File = setting(None, "File that holds that key.", example="/run/secrets/talon-one")
+    next_api_key: IntegrationKey = setting(None, "A second key of the Application `default`.", example="<key>")
+    next_api_key_file: File = setting(None, "File that holds the second key.", example="/run/secrets/talon-one-next")
     timeouts: Timeouts = Field(default_factory=Timeouts)
     upstream: Upstream
-    applications: Annotated[
-        Mapping[str, Application],
-        AfterValidator(_named),
-        WrapSerializer(lambda applications, serialize: serialize(dict(applications))),
-    ] = Field(default_factory=lambda: MappingProxyType({}))
+    applications: Annotated[Mapping[ApplicationName, Application], AfterValidator(_named), AS_DICT] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
     clients: Clients = Field(default_factory=Clients)
     management: Management = Field(default_factory=Management)
     routes: Routes = Field(default_factory=Routes)
+    lanes: Lanes = Field(default_factory=Lanes)
+    coalescing: Coalescing = Field(default_factory=Coalescing)
     retries: Retries = Field(default_factory=Retries)
     limits: Limits = Field(default_factory=Limits)
     admin: Admin = Field(default_factory=Admin)

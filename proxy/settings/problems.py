@@ -27,10 +27,11 @@ class Problem:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. Its text lists every problem, one a line."""
+    """The settings cannot be used. Its text lists every problem, one a line; `warnings` came up on the way."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], warnings: Sequence[Problem] = ()) -> None:
         self.problems = list(problems)
+        self.warnings = list(warnings)
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -14,6 +14,14 @@ def redacted(settings: Settings) -> dict[str, str]:
     return {str(key): key.kind.show(value) for key, value in present(settings)}
 
 
+def recognisable(settings: Settings) -> dict[str, str]:
+    """Give the same for operators: of an API key they see the end, `…9999`, as the Campaign Manager shows it."""
+    return {
+        str(key): key.kind.hint(value) if key.kind.hint and value is not None else key.kind.show(value)
+        for key, value in present(settings)
+    }
+
+
 def settings_hash(settings: Settings) -> str:
     """Tell settings apart. Of a secret it knows only that there is one, so that none can be guessed from it."""
     return hashlib.sha256(json.dumps(redacted(settings), sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]

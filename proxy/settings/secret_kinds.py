@@ -43,19 +43,24 @@ def _key_of(scheme: str, called: str) -> Callable[[object], Secret]:
     return read
 
 
+def _hint(key: Secret) -> str:
+    """Show the end of a key, as the Campaign Manager does, or nothing of a short one."""
+    return key.hint if key.hint[1:] else MASK
+
+
 IntegrationKey = Annotated[
     Secret | None,
-    Kind("secret", _key_of("ApiKey-v1", "an Integration API key (ApiKey-v1)"), lambda _: MASK, secret=True),
+    Kind("secret", _key_of("ApiKey-v1", "an Integration API key (ApiKey-v1)"), lambda _: MASK, secret=True, hint=_hint),
 ]
 ManagementKey = Annotated[
     Secret | None,
-    Kind("secret", _key_of("ManagementKey-v1", "a Management API key"), lambda _: MASK, secret=True),
+    Kind("secret", _key_of("ManagementKey-v1", "a Management API key"), lambda _: MASK, secret=True, hint=_hint),
 ]
 Token = Annotated[Secret | None, Kind("secret", lambda value: Secret(_secret(value)), lambda _: MASK, secret=True)]
 
 
 def _pairs(value: object) -> Iterator[tuple[object, object]]:
-    """Split a map: one of TOML, or a text that holds JSON or `token=application` between commas."""
+    """Split a map: one of TOML, or a text that holds JSON or `token=application` between commas or on lines."""
     if isinstance(value, str):
         if value.lstrip().startswith("{"):
             try:
@@ -64,7 +69,8 @@ def _pairs(value: object) -> Iterator[tuple[object, object]]:
             except (ValueError, RecursionError):
                 raise ValueError("is not valid JSON") from None
             return
-        for entry in value.split(",") if value.strip() else ():
+        # Between lines as well, for files.
+        for entry in re.split(r"[,\n]", value.strip()) if value.strip() else ():
             # From the right: a token in Base64 may end with "=".
             token, _, application = entry.strip().rpartition("=")
             yield token, application
@@ -95,5 +101,11 @@ def _print_tokens(tokens: Mapping[Secret, str]) -> str:
 
 Tokens = Annotated[
     Mapping[Secret, str],
-    Kind("map of tokens", _tokens, _print_tokens, secret=True, schema={"type": ["object", "string"]}),
+    Kind(
+        "map of tokens",
+        _tokens,
+        _print_tokens,
+        secret=True,
+        schema={"type": ["object", "string"], "additionalProperties": {"type": "string"}},
+    ),
 ]

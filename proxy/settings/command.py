@@ -1,0 +1,123 @@
+"""`talon-proxy config`: what the settings are, and whether they are right.
+
+    config check    report every problem and warning; 0 usable, 2 not
+    config show     the settings in effect, without secrets, and where each came from; `--json` for programs
+    config schema   the JSON Schema of the file
+
+`check` and `show` take the flags that `serve` takes.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.settings.keys import canonical, dotted, present
+from proxy.settings.loading import DEFAULT, Loaded, load
+from proxy.settings.pending import PENDING
+from proxy.settings.problems import SettingsError
+from proxy.settings.redaction import recognisable, settings_hash
+
+USAGE = """\
+usage: talon-proxy config check [--KEY VALUE …]          whether the settings are right: 0 yes, 2 no
+       talon-proxy config show [--json] [--KEY VALUE …]  the settings in effect, and where each came from
+       talon-proxy config schema                         the JSON Schema of the file, for editors
+"""
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run what stands after `config`; gives the exit code."""
+    action, rest = (arguments[0], arguments[1:]) if arguments else ("", ())
+    if action in {"help", "--help", "-h"}:
+        return _print(USAGE)
+    run = _ACTIONS.get(action)
+    if run is None or (action == "schema" and rest):
+        return _print(USAGE, code=2)
+    try:
+        return run(rest, environ)
+    except SettingsError as error:
+        _warn(tuple(map(str, error.warnings)))
+        return _print(f"{error}\n", code=2)
+
+
+def _check(flags: Sequence[str], environ: Mapping[str, str]) -> int:
+    loaded = load(flags, environ)
+    _warn(loaded.warnings)
+    given = [origin for origin in loaded.origins.values() if origin != DEFAULT]
+    return _print(f"The settings are right: {len(given)} given, {len(loaded.origins) - len(given)} by default.\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """One line of `config show`."""
+
+    key: str
+    value: str
+    origin: str
+    effective: bool
+
+
+def _show(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
+    loaded = load([argument for argument in arguments if argument != "--json"], environ)
+    _warn(loaded.warnings)
+    shown = _lines(loaded)
+    return _print(_as_json(loaded, shown) if "--json" in arguments else _as_text(shown))
+
+
+def _lines(loaded: Loaded) -> list[_Shown]:
+    values = recognisable(loaded.settings)
+    keys = [key for key, _ in present(loaded.settings)]
+    # What belongs to one Application stands together.
+    sections = list(dict.fromkeys(key.path[:-1] for key in keys))
+    keys.sort(key=lambda key: sections.index(key.path[:-1]))
+    return [
+        _Shown(str(key), values[str(key)], loaded.origins[str(key)], dotted(canonical(key.path)) not in PENDING)
+        for key in keys
+    ]
+
+
+def _as_text(shown: Sequence[_Shown]) -> str:
+    width = max(len(line.key) for line in shown)
+    # A long list moves only its own origin to the right.
+    wide = min(max(len(line.value) for line in shown), 40)
+    text = ""
+    for line in shown:
+        note = "" if line.effective or line.origin == DEFAULT else " (without effect yet)"
+        text += _printable(f"{line.key:{width}}  {line.value or '–':{wide}}  {line.origin}{note}") + "\n"
+    return text
+
+
+def _as_json(loaded: Loaded, shown: Sequence[_Shown]) -> str:
+    settings = {
+        line.key: {"value": line.value or None, "origin": line.origin, "effective": line.effective} for line in shown
+    }
+    return json.dumps({"hash": settings_hash(loaded.settings), "settings": settings}, indent=2) + "\n"
+
+
+def _schema(_: Sequence[str], __: Mapping[str, str]) -> int:
+    from proxy.settings.document import rendered_schema
+
+    return _print(rendered_schema())
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _print(text: str, *, code: int = 0) -> int:
+    """Print what was asked for, or on standard error why not; gives the exit code."""
+    print(text, end="", file=sys.stderr if code else sys.stdout)
+    return code
+
+
+def _printable(line: str) -> str:
+    # Values come from outside: a terminal gets no control sequence.
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
+_ACTIONS: dict[str, Callable[[Sequence[str], Mapping[str, str]], int]] = {
+    "check": _check,
+    "show": _show,
+    "schema": _schema,
+}

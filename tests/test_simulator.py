@@ -12,6 +12,7 @@ import orjson
 import pytest
 from yarl import URL
 
+from proxy.simulator.keys import Grant
 from proxy.simulator.server import MAX_BODY, Simulator
 from proxy.simulator.world import Application
 
@@ -140,8 +141,8 @@ async def test_no_other_key_opens_it(talon: Talon, authorization: str | None) ->
 
 
 async def test_the_key_chooses_the_application() -> None:
-    keys = {"shop-key": Application("shop", 1), "outlet-key": Application("outlet", 2)}
-    async with running(Simulator(keys=keys)) as talon:
+    grants = (Grant("shop-key", Application("shop", 1)), Grant("outlet-key", Application("outlet", 2)))
+    async with running(Simulator(grants=grants)) as talon:
         await talon.call("PUT", "/v2/customer_sessions/cart", session(), headers=SHOP)
 
         assert (await talon.call("GET", "/v2/customer_sessions/cart", headers=SHOP))[0] == 200

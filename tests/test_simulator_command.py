@@ -8,7 +8,7 @@ import sys
 import aiohttp
 import pytest
 
-from proxy.simulator.command import Address, address, duration, key_entry, main
+from proxy.simulator.command import Address, address, duration, main
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("25ms", 0.025), ("1.5s", 1.5), ("2m", 120.0), ("0", 0.0), ("0ms", 0.0)])
@@ -34,23 +34,19 @@ def test_bad_addresses_are_refused(text: str) -> None:
         address(text)
 
 
-def test_a_key_may_contain_an_equals_sign() -> None:
-    assert key_entry("shop=a=b") == ("shop", "a=b")
-
-
-@pytest.mark.parametrize("text", ["shop", "shop=", "=key", "shop=a b", "shop=ü"])
-def test_bad_keys_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        key_entry(text)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--latency", "25"],
         ["--listen", "nowhere"],
-        ["--key", "shop"],
-        ["--key", "shop=k", "--key", "outlet=k"],
+        ["--application", "shop"],
+        ["--application", "shop=k", "--application", "outlet=k"],
+        ["--applications", "/nowhere"],
+        ["--fault", "earthquake"],
+        ["--clock", "2026-01-01T00:00:00"],
+        ["--worlds", "0"],
+        ["--control-token", "two words"],
+        ["--idempotency-stores", "nothing"],
         ["--what"],
         ["extra"],
     ],
@@ -78,7 +74,16 @@ def test_a_taken_port_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_greets_serves_and_stops_when_asked(number: signal.Signals) -> None:
     program = "import sys; from proxy.simulator.command import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["--listen", "127.0.0.1:0", "--key", "shop=one", "--key", "shop=two", "--latency", "1ms"]
+    arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--application",
+        "shop=one",
+        "--application",
+        "shop=two",
+        "--latency",
+        "1ms",
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE
     )

@@ -12,7 +12,6 @@ Without `world` the main one is meant. Only callers on this machine are heard, a
 """
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -114,7 +113,7 @@ class Control:
                 "peak_at_one_key": deployment.turns.peak,
                 "refused": tally.outcomes["refused"],
                 "outcomes": tally.outcomes,
-                "statuses": _with_names(tally.statuses),
+                "statuses": tally.statuses,
                 "faults": tally.faults,
                 "seed": self._deployments.beginning.seed,
                 "connections": self._connections(),
@@ -158,7 +157,10 @@ class Control:
                 except ValueError as error:
                     raise Problem(400, f"now: {error}") from error
             case {"advance_seconds": int() | float() as seconds, **rest} if not rest and abs(seconds) <= _FURTHEST:
-                deployment.clock.advance(timedelta(seconds=seconds))
+                try:
+                    deployment.clock.advance(timedelta(seconds=seconds))
+                except OverflowError as error:
+                    raise Problem(400, "advance_seconds: there is no such year") from error
             case _:
                 raise Problem(400, 'a clock is set by {"now": …, "runs": false}, or {"advance_seconds": 3600}')
         return self._read_clock(deployment, {}, b"")
@@ -175,9 +177,5 @@ def _document(body: bytes) -> Any:
         raise Problem(400, "the body is not JSON") from error
 
 
-def _with_names(statuses: Counter[int]) -> dict[str, int]:
-    return {str(status): number for status, number in statuses.items()}
-
-
 def _json(content: object) -> Answer:
-    return Answer(200, orjson.dumps(content, option=orjson.OPT_UTC_Z))
+    return Answer(200, orjson.dumps(content, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS))

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from proxy.simulator.command import Address, address, duration, main
-from tests.process import PROXY, Process
+from proxy.simulator.faults import Kind
+from tests.process import PROXY, ROOT, Process
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("25ms", 0.025), ("1.5s", 1.5), ("2m", 120.0), ("0", 0.0), ("0ms", 0.0)])
@@ -118,6 +119,19 @@ async def test_all_that_is_asked_for_on_the_command_line_is_so(tmp_path: Path) -
         assert (ended.code, ended.err) == (0, "")
     finally:
         await process.kill()
+
+
+def test_the_page_for_testers_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "proxy" / "simulator" / "README.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+
+    # Flags of other programs stand in blocks of shell, together with those of curl.
+    prose = re.sub(r"^curl .*?\n(?=\S|$)", "", page, flags=re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"--[a-z][a-z-]+", prose)) <= options
+    for kind in (kind for kind in Kind if kind is not Kind.STATUS):
+        assert f"`{kind}`" in page
 
 
 def test_a_certificate_that_cannot_be_made_is_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -214,6 +214,21 @@ def test_what_control_does_not_know_it_says(target: str, status: int) -> None:
     assert ask(target, loopback=True) == status
 
 
+async def test_a_failure_of_its_own_is_a_500_and_logged(
+    talon: Talon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(control: Control, asked: Ask) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Control, "answer", broken)
+
+    assert await talon.call("GET", "/-/stats") == (
+        500,
+        {"message": "Internal server error", "errors": None, "StatusCode": 500},
+    )
+    assert "broken" in caplog.text
+
+
 async def test_a_stored_answer_is_given_again_and_nothing_is_carried_out(talon: Talon) -> None:
     headers = KEY | {"Idempotency-Key": "k1"}
     first = await talon.call("PUT", CART, session(), headers=headers)

@@ -4,6 +4,7 @@ Whatever is answered here, errors of the HTTP parser included, carries `Server: 
 """
 
 import asyncio
+import logging
 import socket
 import struct
 import zlib
@@ -23,6 +24,8 @@ NAME = "talon-proxy-simulator"
 MAX_BODY = 16 * 1024 * 1024
 MAX_LINE = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST
+
+_log = logging.getLogger(__name__)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -65,10 +68,14 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP gets an answer in the shape of all others, and nothing after it."""
+        """What is no HTTP, or fails by itself, gets an answer in the shape of all others, and nothing after it."""
         if isinstance(exc, EndedError):
             raise exc
-        response = rendered(Answer(status, orjson.dumps(Problem(status, "The request is malformed").content())))
+        text = "The request is malformed"
+        if status >= 500:
+            text = "Internal server error"
+            _log.error("the simulator failed at %s", request.path, exc_info=exc)
+        response = rendered(Answer(status, orjson.dumps(Problem(status, text).content())))
         response.force_close()
         return response
 

@@ -280,7 +280,8 @@ def _how_to_trust(authority: Path) -> str:
         f"  Python       SSL_CERT_FILE={path}        (requests: REQUESTS_CA_BUNDLE)\n"
         f"  PHP          php -d curl.cainfo={path} -d openssl.cafile={path}\n"
         f"  Java         keytool -importcert -noprompt -alias simulator -storepass changeit -keystore trust.p12 \\\n"
-        f"                 -file {path}; java -Djavax.net.ssl.trustStore=trust.p12\n"
+        f"                 -file {path}\n"
+        f"               java -Djavax.net.ssl.trustStore=trust.p12 -Djavax.net.ssl.trustStorePassword=changeit\n"
     )
 
 

@@ -47,7 +47,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
-    "pydantic": frozenset({"settings"}),
+    "pydantic": frozenset({"settings", "simulator.applications"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"demo", "serve", "simulator.command"}),

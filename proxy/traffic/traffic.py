@@ -14,6 +14,8 @@ from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Profile, Sharing
 from proxy.upstream import Upstream
 
+PROFILES = 2_000  # watched for being shared; one that matters is named far more often than so many others
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:

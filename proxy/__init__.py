@@ -3,8 +3,8 @@
 The walk of a call:
 
     wire.downstream  bytes → Call: head checked, body complete
-    pipeline         fields.read, callers.check, routes.classify, credentials.authorise    pure, no await
-                     a Flight is made                                                       its deadline runs
+    reception        fields.read, callers.check, routes.classify, credentials.authorise    pure, no await
+    pipeline         a Flight is made                                                       its deadline runs
     traffic          attempts.begin: the current generation's pool gives a connection, or the flight waits for one;
                      the request is signed and sent in the step in which it has a connection
     wire.http1       bytes → Reply, or an error that knows whether anything was sent
@@ -15,6 +15,7 @@ The walk of a call:
 Rooms: `wire` is HTTP on sockets and knows nothing of Talon.One. `talon` is what is known of Talon.One, pure. `traffic`
 decides when a call may go, and opens no socket. `observe` is what operators see. `settings` are read once; `app` builds
 everything and hands collaborators in; nothing is global but remembered spellings (`wire.fieldtable`, bounded).
+`commands` are what is typed at a terminal, one module each; `simulator` is a Talon.One to run against.
 Imports point one way: messages, errors ← wire, talon ← traffic ← pipeline ← app; `wire` and `observe` know neither
 `talon` nor `traffic` (tests/test_shape.py).
 

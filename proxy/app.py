@@ -15,19 +15,30 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 from proxy import __version__
 from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.fields import reply_table, request_table
 from proxy.observe.admin import Admin, Probes
+from proxy.observe.hashes import Hashes
 from proxy.observe.logs import AccessLog, Logs
 from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
 from proxy.pipeline import Pipeline
+from proxy.pipeline import Rules as PipelineRules
+from proxy.report import Report
 from proxy.settings import Settings, settings_hash
 from proxy.talon.operations import OPERATIONS
 from proxy.talon.routes import Routes
+from proxy.traffic.attempts import Abandoned
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.retries import Rules as RetryRules
+from proxy.traffic.sharing import Profile
+from proxy.traffic.traffic import Rules as TrafficRules
+from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
 from proxy.wire.dialing import tls_context
 from proxy.wire.downstream import Limits, Timeouts
@@ -36,7 +47,7 @@ from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
 
-__all__ = ["App", "CannotListen", "Stage", "credentials_of"]
+__all__ = ["App", "CannotListen", "Stage", "callers_of", "credentials_of", "request_limits", "routes_of"]
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
@@ -67,6 +78,25 @@ def credentials_of(settings: Settings) -> Credentials:
     )
 
 
+def routes_of(settings: Settings) -> Routes:
+    """Build the table of what is forwarded."""
+    return Routes(
+        extra=[str(template) for template in settings.routes.extra],
+        management=settings.management.api_key is not None,
+    )
+
+
+def callers_of(settings: Settings) -> Callers:
+    """Build the check of who may call."""
+    return Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers)
+
+
+def request_limits(settings: Settings) -> RequestLimits:
+    """Build the bounds of one request."""
+    limits = settings.limits
+    return RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body)
+
+
 class App:
     """The whole proxy, in the running loop. Raises OSError where the CA file cannot be read."""
 
@@ -92,21 +122,20 @@ class App:
         )
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         self._upstream = Upstream(self._generation())
+        self._traffic = Traffic(
+            self._upstream, credentials, traffic_rules(settings), clock=time.monotonic, shared=self._shared
+        )
         self._pipeline = Pipeline(
-            Routes(
-                extra=[str(template) for template in settings.routes.extra],
-                management=settings.management.api_key is not None,
-            ),
-            Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers),
+            routes_of(settings),
+            callers_of(settings),
             credentials,
-            self._upstream,
+            self._traffic,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
             self._wheel,
-            response_timeout=settings.upstream.timeouts.response,
-            total_timeout=settings.upstream.timeouts.total,
-            retries=settings.retries.connection,
-            base_path=settings.base_path,
+            rules=pipeline_rules(settings),
         )
+        key = settings.log.hash_key
+        self._report = Report(self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None))
         self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
         self._admin = Admin(
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
@@ -228,6 +257,9 @@ class App:
 
     # --- what probes, metrics and operators are told ---
 
+    def _shared(self, profile: Profile) -> None:
+        _LOG.warning("a profile is shared", extra={"fields": self._report.profile(profile)})
+
     def _not_ready(self) -> Sequence[str]:
         return () if self.stage is Stage.SERVING else (self.stage.name.lower(),)
 
@@ -238,14 +270,14 @@ class App:
         self._started |= self._upstream.current.pool.warm or time.monotonic() - self._started_at > STARTUP_GRACE
         return () if self._started else ("warm connections are not up yet",)
 
-    def status(self) -> Mapping[str, object]:
+    def status(self) -> Mapping[str, Any]:
         """Give what `/status` shows. No ids, no keys."""
         generation = self._upstream.current
         pool = generation.pool
         return {
             "version": __version__,
             "stage": self.stage.name.lower(),
-            "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
             "upstream": {
                 "url": self._origin,
@@ -254,7 +286,8 @@ class App:
                 "protocol": PROTOCOL,
                 "connections": {
                     "opening": pool.opening,
-                    "active": pool.active,
+                    "active": pool.active - pool.held,
+                    "held": pool.held,
                     "idle": pool.idle,
                     "opened": pool.opened,
                     "closed": self._closed(),
@@ -266,13 +299,15 @@ class App:
                 "connections": self._listener.connections,
                 "in_flight": self._pipeline.in_flight,
             },
+            "calls": self._metrics.totals(),
+            "traffic": self._report.status(),
             "keys": self._credentials.hints(),
         }
 
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
-            retries=lambda: self._pipeline.attempts.retried,
+            traffic=lambda: self._report.numbers(),
             connections=self._connections,
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
@@ -287,7 +322,8 @@ class App:
 
     def _connections(self) -> list[Connections]:
         pool = self._upstream.current.pool
-        return [Connections(PROTOCOL, "current", opening=pool.opening, active=pool.active, idle=pool.idle)]
+        held = pool.held
+        return [Connections(PROTOCOL, "current", pool.opening, active=pool.active - held, idle=pool.idle, held=held)]
 
     # --- parts ---
 
@@ -315,14 +351,41 @@ class App:
         )
 
 
+def pipeline_rules(settings: Settings) -> PipelineRules:
+    """Give what settings mean for the pipeline."""
+    return PipelineRules(
+        settings.upstream.timeouts.total,
+        settings.base_path,
+        settings.limits.inspect,
+        settings.coalescing.enabled,
+        frozenset(settings.coalescing.off),
+    )
+
+
+def traffic_rules(settings: Settings) -> TrafficRules:
+    """Give what settings mean for the traffic room."""
+    lanes, retries, conflict = settings.lanes, settings.retries, settings.retries.conflict
+    return TrafficRules(
+        AttemptRules(
+            settings.upstream.timeouts.response,
+            hold=lanes.hold,
+            quarantine=lanes.quarantine,
+            abandoned=Abandoned(lanes.abandoned),
+            inspect=settings.limits.inspect,
+            generate_keys=retries.generate_idempotency_keys,
+            retries=RetryRules(retries.connection, conflict.tries, conflict.base, conflict.cap, retries.budget),
+        ),
+        lanes=LaneRules(lanes.enabled, lanes.depth, lanes.dry_width, settings.coalescing.max_callers),
+        memory=lanes.memory,
+        shared_profiles=lanes.shared_profiles,
+        shared_after=lanes.shared_after,
+    )
+
+
 def _downstream(settings: Settings) -> tuple[Limits, Timeouts]:
     limits, timeouts = settings.limits, settings.timeouts
     return (
-        Limits(
-            RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body),
-            limits.pipeline,
-            limits.connections,
-        ),
+        Limits(request_limits(settings), limits.pipeline, limits.connections),
         Timeouts(timeouts.head, timeouts.body, timeouts.write, timeouts.keep_alive),
     )
 
@@ -332,3 +395,4 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()

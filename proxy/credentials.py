@@ -5,7 +5,9 @@ that waited leaves with the key of the moment it is sent. A caller's own `Author
 `clients.inject` says so. Keys leave this room only inside that line.
 """
 
+import hashlib
 import hmac
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -35,6 +37,12 @@ class Grant:
     application: Application
     surface: Surface
     passed: bytes | None = field(default=None, repr=False)
+    caller: bytes = field(default=b"", repr=False)  # tells callers apart that bring their own; not what they brought
+
+    @property
+    def environment(self) -> str | None:
+        """The environment that the call belongs to; None: to all, as calls of the Management API do."""
+        return None if self.surface is Surface.MANAGEMENT else self.application.environment
 
 
 class Credentials:
@@ -61,6 +69,7 @@ class Credentials:
             secret.reveal() for secret in (*keys.values(), *(tokens or {}), *([management] if management else []))
         ]
         self._inject = inject
+        self._salt = secrets.token_bytes(32)
         only = next(iter(self._applications.values())) if len(self._applications) == 1 else None
         self._fallback = only or self._applications.get(DEFAULT)
         # What nearly every call gets, made once.
@@ -114,10 +123,17 @@ class Credentials:
             raise DownstreamError("Several Applications are configured: name one", parameter=HEADER)
         return self._granted(application, surface, passed)
 
+    def recognises(self, authorization: list[bytes]) -> bool:
+        """Whether what a caller sent is one of the client tokens."""
+        return len(authorization) == 1 and self._by_token(self._credential(authorization)) is not None
+
     def _granted(self, application: Application, surface: Surface, passed: bytes | None) -> Grant:
         if passed is None and surface is Surface.INTEGRATION and application.name not in self._lines:
             raise Unauthorized("No API key is configured for this Application", parameter="Authorization")
-        return Grant(application, surface, passed)
+        return Grant(application, surface, passed, self._told_apart(passed) if passed else b"")
+
+    def _told_apart(self, passed: bytes) -> bytes:
+        return hashlib.blake2b(passed, key=self._salt, digest_size=16).digest()
 
     def _named(self, header: bytes | None, prefix: str | None) -> Application | None:
         name = prefix

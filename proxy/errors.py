@@ -22,6 +22,7 @@ class Category(Enum):
 
     BAD_REQUEST = "bad_request"
     REFUSED = "refused"
+    DEPTH = "depth"
     DRAINING = "draining"
     DNS = "dns"
     CONNECT = "connect"
@@ -199,6 +200,15 @@ class Unavailable(RefusedError):
 
     status = 503
     message = "The proxy cannot take this call now"
+
+
+class LaneFull(Unavailable):
+    """As many updates of one session or profile wait as may (`lanes.depth`)."""
+
+    category = Category.DEPTH
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details, sent=Sent.NO)
 
 
 class Draining(Unavailable):

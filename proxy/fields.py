@@ -3,14 +3,22 @@
 `conventions.md`, Traffic port, is the list. Hop-by-hop fields are gone before a call comes here (`wire.heads`).
 """
 
+import re
 from collections.abc import Callable
 
 from proxy.errors import PSEUDONYM, DownstreamError, LoopDetected
 from proxy.messages import Call, Fields
 from proxy.wire.fieldtable import FieldTable
 
+_COLLAPSED = b"Cache-Status: %b; fwd=bypass; collapsed\r\n" % PSEUDONYM  # RFC 9211 §2
 _VIA_LINE = b"Via: 1.1 %b\r\n" % PSEUDONYM
 _LONGEST_IDEMPOTENCY_KEY = 255  # talon-one-facts.md §3
+# With one of these an answer is for this caller alone.
+_CONDITIONS = (b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range")
+# With these, equal calls have equal answers (design.md §5); Accept-Encoding as it is passed on, Idempotency-Key and
+# Content-Encoding are read for themselves.
+_CHANGE_THE_ANSWER = (b"accept", b"accept-language", b"api-key", b"content-signature", b"content-type", b"cookie")
+_CODINGS = (b"gzip", b"deflate", b"identity")  # that Talon.One may answer in: those that we can read
 _WITH_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
@@ -19,14 +27,18 @@ def request_table() -> FieldTable:
     return FieldTable(
         noted=(
             b"access-control-request-method",
+            b"cache-control",
+            b"content-encoding",
             b"idempotency-key",
             b"max-forwards",
             b"origin",
             b"sec-fetch-site",
             b"via",
             b"x-request-id",
+            *_CONDITIONS,
+            *_CHANGE_THE_ANSWER,
         ),
-        taken=(b"authorization", b"talon-proxy-"),
+        taken=(b"accept-encoding", b"authorization", b"talon-proxy-"),
         dropped=(b"forwarded", b"x-api-key", b"x-forwarded-", b"x-original-url", b"x-rewrite-url"),
     )
 
@@ -44,14 +56,20 @@ class CallFields:
     """What a call's fields say to us."""
 
     __slots__ = (
+        "accept_encoding",
+        "alone",
         "application",
         "authorization",
+        "changes",
+        "content_encoding",
         "fetch_site",
         "idempotency_key",
+        "identity",
         "origin",
         "preflight",
         "request_id",
         "timeout",
+        "unordered",
     )
 
     def __init__(self) -> None:
@@ -63,6 +81,13 @@ class CallFields:
         self.preflight = False
         self.fetch_site: bytes | None = None
         self.timeout: float | None = None  # seconds
+        self.accept_encoding: bytes | None = None  # as it is passed on
+        self.content_encoding = b""
+        self.alone = False  # shares no answer
+        self.unordered = False  # keeps no place
+        self.changes: list[tuple[bytes, bytes]] = []
+        # All that two calls must have in common, beside target and body, to have the same answer.
+        self.identity: tuple[object, ...] = ()
 
 
 def read(fields: Fields) -> CallFields:
@@ -73,6 +98,13 @@ def read(fields: Fields) -> CallFields:
         if reader is None:
             raise DownstreamError("There is no such header", parameter="Talon-Proxy-…")
         reader(found, value)
+    found.identity = (
+        found.accept_encoding,
+        found.content_encoding,
+        found.idempotency_key,
+        # By name: the order of lines with different names means nothing (RFC 9110 §5.3), that of equal ones does.
+        *sorted(found.changes, key=lambda line: line[0]),
+    )
     return found
 
 
@@ -88,12 +120,50 @@ def _timeout(found: CallFields, value: bytes) -> None:
     found.timeout = int(value) / 1000
 
 
-def _opt_out(name: str) -> Callable[[CallFields, bytes], None]:
-    def reader(_: CallFields, value: bytes) -> None:
-        if value.lower() != b"no":
-            raise DownstreamError("Can only be no", parameter=name)
+def _coalesce(found: CallFields, value: bytes) -> None:
+    _check_no("Talon-Proxy-Coalesce", value)
+    found.alone = True
 
-    return reader
+
+def _order(found: CallFields, value: bytes) -> None:
+    _check_no("Talon-Proxy-Order", value)
+    found.unordered = True
+
+
+def _check_no(name: str, value: bytes) -> None:
+    if value.lower() != b"no":
+        raise DownstreamError("Can only be no", parameter=name)
+
+
+def _accept_encoding(found: CallFields, value: bytes) -> None:
+    """Reduce what a caller accepts to what we can read, so that a 409 can be told from another (`talon.conflicts`)."""
+    accepted = set((found.accept_encoding or b"").split(b", ")) - {b""}
+    for item in value.lower().split(b","):
+        coding, _, parameter = item.partition(b";")
+        coding = coding.strip()
+        if _REFUSED.fullmatch(parameter.strip()):
+            continue
+        accepted.update((b"gzip",) if coding == b"*" else (coding,))
+    found.accept_encoding = b", ".join(coding for coding in _CODINGS if coding in accepted) or b"identity"
+
+
+def _content_encoding(found: CallFields, value: bytes) -> None:
+    if value.lower() != b"identity":
+        found.content_encoding += value + b","
+
+
+def _set_alone(found: CallFields, _: bytes) -> None:
+    found.alone = True
+
+
+def _cache_control(found: CallFields, value: bytes) -> None:
+    directives = {directive.strip() for directive in value.lower().split(b",")}
+    if directives & {b"no-cache", b"no-store"}:
+        found.alone = True
+
+
+def _changes(name: bytes) -> Callable[[CallFields, bytes], None]:
+    return lambda found, value: found.changes.append((name, value))
 
 
 def _idempotency_key(found: CallFields, value: bytes) -> None:
@@ -130,16 +200,22 @@ def _set_fetch_site(found: CallFields, value: bytes) -> None:
     found.fetch_site = value
 
 
+_REFUSED = re.compile(rb"q=0(?:\.0*)?")  # a quality of zero (RFC 9110 §12.4.2)
 _READERS: dict[bytes, Callable[[CallFields, bytes], None]] = {
+    **dict.fromkeys(_CONDITIONS, _set_alone),
+    **{name: _changes(name) for name in _CHANGE_THE_ANSWER},
+    b"accept-encoding": _accept_encoding,
     b"access-control-request-method": _set_preflight,
     b"authorization": lambda found, value: found.authorization.append(value),
+    b"cache-control": _cache_control,
+    b"content-encoding": _content_encoding,
     b"idempotency-key": _idempotency_key,
     b"max-forwards": lambda *_: None,  # read by the wire
     b"origin": _set_origin,
     b"sec-fetch-site": _set_fetch_site,
     b"talon-proxy-application": _application,
-    b"talon-proxy-coalesce": _opt_out("Talon-Proxy-Coalesce"),
-    b"talon-proxy-order": _opt_out("Talon-Proxy-Order"),
+    b"talon-proxy-coalesce": _coalesce,
+    b"talon-proxy-order": _order,
     b"talon-proxy-timeout-ms": _timeout,
     b"via": _via,
     b"x-request-id": _request_id,
@@ -149,6 +225,8 @@ _READERS: dict[bytes, Callable[[CallFields, bytes], None]] = {
 def outbound(call: Call, found: CallFields) -> bytes:
     """Give all lines of a request to Talon.One but `Host` and the key; framing is canonical (C36)."""
     own = b"" if found.request_id is not None else b"X-Request-Id: %b\r\n" % call.request_id
+    if found.accept_encoding is not None:
+        own = b"Accept-Encoding: %b\r\n%b" % (found.accept_encoding, own)
     if call.body or call.method in _WITH_LENGTH:
         return b"%b%b%bContent-Length: %d\r\n" % (call.fields.block, _VIA_LINE, own, len(call.body))
     return call.fields.block + _VIA_LINE + own
@@ -162,9 +240,12 @@ def own_lines(request_id: bytes) -> bytes:
 def timed_lines(call: Call) -> bytes:
     """Give the lines that a caller's answer carries: its id, and where the time went, in milliseconds."""
     timeline = call.timeline
-    total = timeline.ready - timeline.complete
-    return b"X-Request-Id: %b\r\nServer-Timing: proxy;dur=%.1f, lane;dur=0.0, upstream;dur=%.1f\r\n" % (
+    waited = timeline.waited
+    own = timeline.ready - timeline.complete - timeline.upstream - waited
+    return b"X-Request-Id: %b\r\nServer-Timing: proxy;dur=%.1f, lane;dur=%.1f, upstream;dur=%.1f\r\n%b" % (
         call.request_id,
-        max(total - timeline.upstream, 0.0) * 1000,
+        max(own, 0.0) * 1000,
+        waited * 1000,
         timeline.upstream * 1000,
+        _COLLAPSED if timeline.joined else b"",
     )

@@ -36,6 +36,9 @@ class Timeline:
     but for `upstream` and `tries`. Defaults stand in the class: setting them in each object cost 0.6 µs per call.
     """
 
+    lane = 0.0  # waited for flights ahead
+    gate = 0.0  # waited at gates
+    backoff = 0.0  # waited for the next attempt
     pool = 0.0  # waited for a connection, opening included
     connect = 0.0  # of that: name resolution and TCP
     tls = 0.0  # of that: the handshake
@@ -46,11 +49,18 @@ class Timeline:
     ready = 0.0  # reply handed to the listener
     written = 0.0  # its last byte handed to the socket
     tries = 0  # attempts that were started
+    conflicts = 0  # attempts that Talon.One refused for their moment
+    joined = False  # the exchange was another call's; `upstream` is the wait for its answer
     reused = False  # the connection had served before
 
     def __init__(self, arrived: float, complete: float) -> None:
         self.arrived = arrived  # first byte of the head
         self.complete = complete  # last byte of the body
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which the call was held back, for the sake of others or of its next attempt."""
+        return self.lane + self.gate + self.backoff
 
 
 class Fields:
@@ -77,6 +87,7 @@ class Call:
     """One request of a caller: complete, checked as HTTP, not yet understood. The body is whole."""
 
     __slots__ = (
+        "admission",
         "application",
         "body",
         "error",
@@ -96,6 +107,7 @@ class Call:
         self.timeline = timeline
         # Told by the pipeline, for whoever observes the end of the call:
         self.request_id = b""
+        self.admission = 0  # number in the order of admission
         self.operation = "other"
         self.application = ""
         self.error: str | None = None  # category of the error that the answer is made of
@@ -156,6 +168,20 @@ class Reply:
         self.dated = dated  # a `Date` is among the lines
         self.outcome = outcome  # of a call that failed
         self.stream = stream
+
+    def doubted(self) -> "Reply":
+        """Give the same answer for a call of which nobody knows whether it was executed."""
+        line = b"Talon-Proxy-Outcome: %b\r\n" % Sent.MAYBE.value
+        return Reply(
+            self.status,
+            self.block + line,
+            self.body,
+            source=self.source,
+            length=self.length,
+            dated=self.dated,
+            outcome=Sent.MAYBE,
+            stream=self.stream,
+        )
 
     def __repr__(self) -> str:
         kind = "stream" if self.stream is not None else len(self.body)

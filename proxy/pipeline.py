@@ -1,12 +1,14 @@
 """The straight line: a complete call is understood, authorised, sent, answered.
 
 `submit` awaits nothing: from the last byte of a request to its place among the flights there is no other turn of
-the loop (invariant 1). Everything that can be refused is refused there, before a task is made.
+the loop (invariant 1). Everything that can be refused is refused there.
 """
 
 import asyncio
 import logging
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from proxy import fields
@@ -16,21 +18,20 @@ from proxy.errors import (
     CallTimeout,
     Draining,
     InternalError,
-    MethodNotAllowed,
-    NotFound,
     PoolTimeout,
     ProxyError,
+    ReplyTooLarge,
     to_reply,
 )
 from proxy.messages import Answer, Call, Reply, Sent, Source
-from proxy.talon.routes import Routes, cut_base, split_application
-from proxy.traffic.attempts import Attempts
-from proxy.traffic.flights import Flight, State
-from proxy.upstream import Upstream
+from proxy.reception import Reception, may_share
+from proxy.talon import keys
+from proxy.talon.routes import Route, Routes
+from proxy.traffic.flights import Caller, Crew, Flight, State, Tower
+from proxy.traffic.traffic import Traffic
 from proxy.wire.wheel import Wheel
 
 _LOG = logging.getLogger(__name__)
-_HEALTH = b"/.health"
 
 
 class Observer(Protocol):
@@ -49,6 +50,17 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings that concern a call as a whole; times in seconds, `inspect` in bytes."""
+
+    total_timeout: float
+    base_path: str | None = None
+    inspect: int = 256 * 1024
+    coalescing: bool = True
+    never_join: frozenset[str] = frozenset()  # operations
+
+
 class Pipeline:
     """Answers calls; the `Handler` of the listener."""
 
@@ -57,27 +69,21 @@ class Pipeline:
         routes: Routes,
         callers: Callers,
         credentials: Credentials,
-        upstream: Upstream,
+        traffic: Traffic,
         observer: Observer,
         wheel: Wheel,
         *,
-        response_timeout: float,
-        total_timeout: float,
-        retries: int,
-        base_path: str | None,
+        rules: Rules,
     ) -> None:
-        self._routes = routes
-        self._callers = callers
-        self._credentials = credentials
-        self.attempts = Attempts(
-            upstream, credentials, self._landed, response_timeout=response_timeout, retries=retries
-        )
+        self._reception = Reception(routes, callers, credentials, rules.base_path)
+        self._lanes = traffic.lanes
+        self._attempts = traffic.attempts
         self._observer = observer
         self._wheel = wheel
-        self._total_timeout = total_timeout
-        self._base_path = base_path.encode() if base_path else b""
+        self._rules = rules
         self._prefix = secrets.token_hex(6).encode()
         self._count = 0
+        self._admitted = 0
         self._flights: set[Flight] = set()
         self._empty: asyncio.Event | None = None  # while somebody waits for the last flight
         self.last_arrival = wheel.clock()
@@ -87,32 +93,54 @@ class Pipeline:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are not answered yet, or sent and given up by their callers."""
-        return len(self._flights)
+        """Calls that are not answered yet, and exchanges that their callers have given up."""
+        return sum(
+            len(flight.callers) or (flight.state is State.SENT) or (flight.state is State.QUEUED)
+            for flight in self._flights
+        )
+
+    @property
+    def flights(self) -> Sequence[Flight]:
+        """Give all flights that hold a place."""
+        return list(self._flights)
 
     # --- the Handler of the listener ---
 
-    def submit(self, call: Call, answer: Answer) -> Flight | None:
+    def submit(self, call: Call, answer: Answer) -> Caller | None:
         """See `wire.downstream.Handler`."""
         self.last_arrival = call.timeline.complete
         try:
             found = self._read(call)
-            if call.target == _HEALTH:
-                self._answer(call, answer, _healthy(call))
+            if self._reception.asks_health(call):
+                self._answer(call, answer, Reply(200, b"", b"", source=Source.PROXY, length=0))
                 return None
-            grant = self._understand(call, found)
+            route, grant = self._reception.understand(call, found)
+            flight = make_flight(
+                call, found, route, grant, self._rules, crew=self._attempts, tower=self, wheel=self._wheel
+            )
+            timeout = (
+                self._rules.total_timeout if found.timeout is None else min(found.timeout, self._rules.total_timeout)
+            )
+            due = call.timeline.complete + timeout
+            place = self._lanes.admit(flight)
         except ProxyError as error:
             call.error = error.category.value
             self._answer(call, answer, to_reply(error))
             return None
-        flight = Flight(
-            call, grant, fields.outbound(call, found), answer, crew=self.attempts, tower=self, wheel=self._wheel
-        )
-        timeout = self._total_timeout if found.timeout is None else min(found.timeout, self._total_timeout)
-        flight.set(call.timeline.complete + timeout)
+        self._admitted += 1
+        call.admission = self._admitted
+        caller = Caller(call, answer, self._wheel)
+        caller.set(due)
+        self._attempts.budget.call(call.timeline.complete)
+        place.board(caller)
+        if place is not flight:
+            caller.joined = call.timeline.joined = True
+            self._lanes.recount(place)
+            return caller
         self._flights.add(flight)
-        flight.begin()
-        return flight
+        if not flight.ahead:
+            flight.begin()
+        return caller
 
     def own_lines(self, request_id: bytes | None) -> bytes:
         """See `wire.downstream.Handler`."""
@@ -129,101 +157,155 @@ class Pipeline:
     # --- the walk ---
 
     def _read(self, call: Call) -> fields.CallFields:
-        """Read and check a call's fields, once for all calls that have the same."""
+        """Read a call's fields; it has an id then, whatever is wrong with them."""
         call.request_id = self._new_id()
-        found = call.fields.understood
-        if not isinstance(found, fields.CallFields):
-            found = fields.read(call.fields)
-            self._callers.check_host(call.fields.host)
-            self._callers.check_browser(
-                origin=found.origin,
-                fetch_site=found.fetch_site,
-                preflight=found.preflight and call.method == b"OPTIONS",
-            )
-            if not found.preflight:  # it is one with OPTIONS only
-                call.fields.understood = found
+        found = self._reception.read(call)
         if found.request_id is not None:
             call.request_id = found.request_id
         return found
 
-    def _understand(self, call: Call, found: fields.CallFields) -> Grant:
-        prefix = None
-        if self._base_path:
-            rest = cut_base(call.target, self._base_path)
-            if rest is None:
-                raise NotFound("Paths here begin with base_path")
-            call.target = rest
-        if call.target.startswith(b"/app/"):
-            prefix, call.target = split_application(call.target)
-        route = self._routes.classify(call.method, call.target)
-        call.operation = route.operation.name
-        grant = self._credentials.authorise(found.authorization, found.application, prefix, route.surface)
-        call.application = grant.application.name
-        return grant
-
-    def _landed(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
-        """A flight is over; its caller, if it still waits, is answered."""
-        self._discard(flight)
-        if error is not None and flight.waited_for:
-            flight.call.error = error.category.value
-        self._answer(flight.call, flight.answer, reply)
-
     # --- the Tower of flights ---
 
-    def left(self, flight: Flight) -> bool:
+    def landed(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
         """See `traffic.flights.Tower`."""
-        self._observer.abandoned(flight.call, flight.outcome)
-        return self._give_up(flight)
+        callers, flight.callers = flight.callers, []
+        if reply.stream is not None and len(callers) != 1:
+            callers = self._stream_to_one(flight, callers, reply)
+        for caller in callers:
+            self._tell(flight, caller, reply, error)
 
-    def overdue(self, flight: Flight) -> None:
+    def _tell(self, flight: Flight, caller: Caller, reply: Reply, error: ProxyError | None) -> None:
+        call = caller.call
+        if error is not None:
+            call.error = error.category.value
+        if caller.joined:
+            timeline = call.timeline
+            timeline.answered = self._wheel.clock()
+            timeline.upstream = timeline.answered - timeline.complete
+        self._answer(call, caller.answer, reply)
+
+    def _stream_to_one(self, flight: Flight, callers: list[Caller], reply: Reply) -> list[Caller]:
+        """Choose who reads an answer too large to hold. The others of a read share a new one.
+
+        Those of a write are told: it is never executed twice for this.
+        """
+        assert reply.stream is not None
+        first = next((caller for caller in callers if not caller.gone), None)
+        if first is None:
+            reply.stream.abandon()
+            return callers
+        waiting = [caller for caller in callers if caller is not first and not caller.gone]
+        if flight.route.reads and waiting:
+            self._read_again(flight, waiting)
+            waiting = []
+        error = ReplyTooLarge("Larger than limits.reply, and shared with another call")
+        for caller in callers:
+            if caller.gone or caller in waiting:
+                self._tell(flight, caller, to_reply(error), error)
+        return [first]
+
+    def _read_again(self, flight: Flight, callers: list[Caller]) -> None:
+        """Let a new flight read for those whom the answer of this one did not reach."""
+        leader = callers[0]
+        again = Flight(
+            leader.call,
+            flight.route,
+            flight.names,
+            flight.grant,
+            flight.lines,
+            crew=self._attempts,
+            tower=self,
+            wheel=self._wheel,
+        )
+        for caller in callers:
+            again.board(caller)
+        leader.joined = leader.call.timeline.joined = False
+        self._flights.add(self._lanes.admit(again))
+        again.begin()
+
+    def done(self, flight: Flight) -> None:
+        """See `traffic.flights.Tower`."""
+        self._flights.discard(flight)
+        if self._empty is not None and not self._flights:
+            self._empty.set()
+            self._empty = None
+
+    def left(self, caller: Caller) -> bool:
+        """See `traffic.flights.Tower`."""
+        flight = caller.flight
+        outcome = flight.outcome
+        self._observer.abandoned(caller.call, outcome)
+        caller.gone = True
+        if outcome is Sent.NO:
+            caller.clear()
+            flight.callers.remove(caller)
+        self._lost(flight)
+        return outcome is Sent.NO
+
+    def overdue(self, caller: Caller) -> None:
         """See `traffic.flights.Tower`: what was sent goes on without its caller."""
-        if flight.waits:
-            self._end(flight, PoolTimeout("No connection became free in the time the call had", sent=Sent.NO))
+        flight = caller.flight
+        waits = flight.waits
+        flight.callers.remove(caller)
+        outcome = flight.outcome
+        if outcome is Sent.NO and (flight.wanted or self._attempts.insists(flight)):
+            outcome = Sent.MAYBE  # it will be, for others or for its own sake
+        error: ProxyError
+        if waits and outcome is Sent.NO:
+            error = PoolTimeout("No connection became free in the time the call had", sent=Sent.NO)
         else:
-            details = "Not answered within upstream.timeouts.total or Talon-Proxy-Timeout-Ms"
-            self._end(flight, CallTimeout(details, sent=flight.outcome))
+            error = CallTimeout("Not answered within upstream.timeouts.total or Talon-Proxy-Timeout-Ms", sent=outcome)
+        self._end(caller, error)
+        self._lost(flight)
+
+    def _lost(self, flight: Flight) -> None:
+        """A flight has a caller less."""
+        if not flight.wanted:
+            self._lanes.recount(flight)
+            if flight.state is State.QUEUED:
+                self._attempts.forsaken(flight)
 
     def crashed(self, flight: Flight) -> None:
         """See `traffic.flights.Tower`."""
         request_id = flight.call.request_id.decode("latin-1")
         _LOG.exception("a call failed", extra={"fields": {"request_id": request_id}})
         error = InternalError(sent=flight.outcome)
-        flight.land()
-        self._landed(flight, to_reply(error), error)
+        if flight.ahead:
+            # Its place stays, or those behind it would not wait for those ahead of it.
+            flight.insists = False
+            callers, flight.callers = flight.callers, []
+            for caller in callers:
+                self._end(caller, error)
+            self._lost(flight)
+        elif flight.state is not State.DONE:
+            self._attempts.land(flight, to_reply(error), error)
 
     # --- the end ---
 
     async def drained(self) -> None:
-        """Wait until every flight has landed."""
+        """Wait until every flight has landed. None holds its lanes any longer for what is not known."""
+        self._attempts.hurry(self.flights)
         while self._flights:
             if self._empty is None:
                 self._empty = asyncio.Event()
             await self._empty.wait()
 
     def refuse_unsent(self) -> None:
-        """Shutting down: answer every call that was not sent yet."""
-        for flight in list(self._flights):
+        """Shutting down: answer every call that was not sent yet, and send no other."""
+        self._attempts.stop()
+        unsent = [flight for flight in self._flights if flight.state is State.QUEUED]
+        for flight in unsent:
+            callers, flight.callers = flight.callers, []
+            for caller in callers:
+                self._end(caller, Draining("The proxy is shutting down", sent=flight.outcome))
+        for flight in unsent:
             if flight.state is State.QUEUED:
-                self._end(flight, Draining("The proxy is shutting down", sent=Sent.NO))
+                self._lost(flight)
 
-    def _end(self, flight: Flight, error: ProxyError) -> None:
-        flight.call.error = error.category.value
-        self._give_up(flight)
-        self._answer(flight.call, flight.answer, to_reply(error))
-
-    def _give_up(self, flight: Flight) -> bool:
-        """QUEUED ⇒ DONE, with nothing sent; False: too late for that, it will land."""
-        if flight.state is not State.QUEUED:
-            return False
-        flight.land()
-        self._discard(flight)
-        return True
-
-    def _discard(self, flight: Flight) -> None:
-        self._flights.discard(flight)
-        if self._empty is not None and not self._flights:
-            self._empty.set()
-            self._empty = None
+    def _end(self, caller: Caller, error: ProxyError) -> None:
+        """Answer one caller, whatever becomes of its flight."""
+        caller.call.error = error.category.value
+        self._answer(caller.call, caller.answer, to_reply(error))
 
     def _answer(self, call: Call, answer: Answer, reply: Reply) -> None:
         if not call.timeline.ready:
@@ -235,8 +317,28 @@ class Pipeline:
         return b"%b-%x" % (self._prefix, self._count)
 
 
-def _healthy(call: Call) -> Reply:
-    """Answer `/.health`, as talon-access-proxy did: 200 and nothing else."""
-    if call.method not in (b"GET", b"HEAD"):
-        raise MethodNotAllowed("Only GET and HEAD", allow="GET, HEAD")
-    return Reply(200, b"", b"", source=Source.PROXY, length=0)
+def make_flight(
+    call: Call,
+    found: fields.CallFields,
+    route: Route,
+    grant: Grant,
+    rules: Rules,
+    *,
+    crew: Crew,
+    tower: Tower,
+    wheel: Wheel,
+) -> Flight:
+    """Make the flight that a call has if it joins none."""
+    encoded = found.content_encoding != b""
+    names = keys.names(route, call.body, encoded=encoded, limit=rules.inspect)
+    flight = Flight(call, route, names, grant, fields.outbound(call, found), crew=crew, tower=tower, wheel=wheel)
+    flight.encoded = encoded
+    flight.ordered = not found.unordered
+    flight.idempotency_key = found.idempotency_key
+    if found.idempotency_key is not None and route.operation.idempotency_key:
+        flight.repeatable = True
+    if rules.coalescing and route.operation.name not in rules.never_join and may_share(route, call, found):
+        flight.shares = True
+        application = grant.application.name
+        flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
+    return flight

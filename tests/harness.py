@@ -20,9 +20,15 @@ from proxy.errors import ProxyError
 from proxy.fields import reply_table, request_table
 from proxy.messages import Call, Reply, Sent
 from proxy.pipeline import Pipeline
+from proxy.pipeline import Rules as PipelineRules
 from proxy.secret import Secret
 from proxy.settings import Address, Origin
 from proxy.talon.routes import Routes
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.retries import Rules as RetryRules
+from proxy.traffic.traffic import Rules as TrafficRules
+from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation
 from proxy.upstream import Upstream as CurrentUpstream
 from proxy.wire.dialing import tls_context
@@ -180,6 +186,10 @@ class Witness:
         self.left.append((call, sent))
 
 
+# Without lanes and coalescing it is a plain proxy, whose exchanges can be counted.
+PLAIN = LaneRules(enabled=False)
+
+
 class Proxy:
     """The rooms of the proxy, built as the App builds them, with every number open to the test."""
 
@@ -213,6 +223,9 @@ class Proxy:
         retries: int = 2,
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
+        budget: float = 0.1,
+        lanes: LaneRules = PLAIN,
+        coalescing: bool = False,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.witness = Witness()
@@ -234,17 +247,17 @@ class Proxy:
             management=Secret(management) if management else None,
             inject=inject,
         )
+        upstream = CurrentUpstream(self.generation)
+        attempts = AttemptRules(response_timeout, retries=RetryRules(connection=retries, budget=budget))
+        traffic = Traffic(upstream, self.credentials, TrafficRules(attempts, lanes=lanes), clock=clock)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
             self.credentials,
-            CurrentUpstream(self.generation),
+            traffic,
             self.witness,
             self.wheel,
-            response_timeout=response_timeout,
-            retries=retries,
-            total_timeout=total_timeout,
-            base_path=base_path,
+            rules=PipelineRules(total_timeout, base_path, coalescing=coalescing),
         )
         limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
         self.listener = Listener(

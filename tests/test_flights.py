@@ -1,38 +1,53 @@
 """One flight: what moves it, that its caller is answered once, and that no defect on its way reaches another."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from proxy.credentials import Application, Grant
 from proxy.errors import ConnectionLost, ConnectionRefused, ProxyError
 from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
-from proxy.talon.routes import Surface
-from proxy.traffic.flights import Flight, State
+from proxy.talon.keys import NOTHING
+from proxy.talon.routes import Routes, Surface
+from proxy.traffic.flights import Caller, Flight, State
+from proxy.upstream import State as Serving
 from proxy.wire.dialing import Opened
 from proxy.wire.http1 import Connection
 from tests.upstream_fakes import FakeClock, FakeStream, FakeUpstream, Silence
 
 
 class Rig:
-    """A flight with its crew and its tower; the crew sends whatever it can, and crashes if told so."""
+    """A flight with its crew, its tower and one caller; the crew sends whatever it can, and crashes if told so."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.upstream = FakeUpstream(self.clock)
         self.answers: list[Reply] = []
-        self.rung: list[Flight] = []
-        self.gone: list[Flight] = []
+        self.rung: list[Caller] = []
+        self.gone: list[Caller] = []
         self.crashes: list[tuple[Flight, BaseException]] = []
         self.failures: list[ProxyError] = []
         self.replies: list[Reply] = []
+        self.ends: list[bool] = []
         self.begun = 0
+        self.attempted = 0
+        self.dones = 0
+        self.hold = 0.0
         self.crashing = ""
         self.handling: BaseException | None = None
-        call = Call(b"GET", b"/", Fields(b"", []), b"", Timeline(0.0, 0.0))
+        call = Call(b"GET", b"/v2/x", Fields(b"", []), b"", Timeline(0.0, 0.0))
+        route = Routes().classify(b"GET", b"/v2/x")
         grant = Grant(Application("default"), Surface.INTEGRATION)
-        self.flight = Flight(call, grant, b"", self.answer, crew=self, tower=self, wheel=self.clock.wheel())
-        self.flight.set(self.clock.now + 15)
+        self.wheel = self.clock.wheel()
+        self.flight = Flight(call, route, NOTHING, grant, b"", crew=self, tower=self, wheel=self.wheel)
+        self.caller = self.board()
+
+    def board(self, seconds: float = 15.0) -> Caller:
+        caller = Caller(self.flight.call, self.answer, self.wheel)
+        caller.set(self.clock.now + seconds)
+        self.flight.board(caller)
+        return caller
 
     def answer(self, reply: Reply, lines: bytes) -> None:
         self.answers.append(reply)
@@ -44,6 +59,10 @@ class Rig:
         flight.generation = self.upstream  # type: ignore[assignment]
         flight.wait()
         self._crash("begin")
+
+    def attempt(self, flight: Flight) -> None:
+        self.attempted += 1
+        self._crash("attempt")
 
     def send(self, flight: Flight, connection: Connection) -> None:
         self._crash("send")
@@ -57,20 +76,46 @@ class Rig:
         self._crash("answered")
         self.replies.append(reply)
 
+    def overdue_exchange(self, flight: Flight) -> float:
+        self._crash("hold")
+        if self.hold:
+            flight.state = State.ANSWERED
+        return self.hold
+
+    def ended(self, flight: Flight, *, seen: bool) -> None:
+        self._crash("ended")
+        self.ends.append(seen)
+
+    def done(self, flight: Flight) -> None:
+        self._crash("done")
+        self.dones += 1
+
     # --- its tower ---
 
-    def overdue(self, flight: Flight) -> None:
-        self._crash("overdue")
-        self.rung.append(flight)
+    def landed(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
+        raise AssertionError("the crew's to tell")
 
-    def left(self, flight: Flight) -> bool:
-        self.gone.append(flight)
-        return flight.state is State.QUEUED
+    def overdue(self, whose: Any) -> Any:
+        if isinstance(whose, Flight):
+            return self.overdue_exchange(whose)
+        self._crash("overdue")
+        self.rung.append(whose)
+        return None
+
+    def left(self, caller: Caller) -> bool:
+        self.gone.append(caller)
+        return caller.flight.state is State.QUEUED
 
     def crashed(self, flight: Flight) -> None:
         assert self.handling is not None
         self.crashes.append((flight, self.handling))
-        flight.land()
+        self.land()
+
+    def land(self) -> None:
+        """As the crew does it."""
+        self.flight.state = State.DONE
+        self.flight.clear()
+        self.flight.withdraw()
 
     def _crash(self, step: str) -> None:
         if step == self.crashing:
@@ -95,7 +140,7 @@ async def test_it_goes_from_queued_to_sent_to_done(rig: Rig) -> None:
     rig.upstream.admit()
     assert rig.flight.state is State.SENT
     told.append(rig.flight.outcome)
-    rig.flight.land()
+    rig.land()
 
     assert told == [Sent.NO, Sent.MAYBE]
     assert repr(rig.flight).startswith("<Flight DONE ")
@@ -153,54 +198,111 @@ async def test_its_exchange_tells_its_crew(rig: Rig) -> None:
     assert rig.failures == [lost]
 
 
-async def test_its_caller_is_answered_once(rig: Rig) -> None:
-    first, late = reply(), reply()
-    assert rig.flight.waited_for
+async def test_an_answer_takes_the_alarm_of_its_caller_away(rig: Rig) -> None:
+    rig.caller.answer(reply(), b"")
+    rig.clock.advance(100)
 
-    rig.flight.answer(first, b"")
-    rig.flight.answer(late, b"")
-
-    assert rig.answers == [first]
-    assert not rig.flight.waited_for
+    assert len(rig.answers) == 1
+    assert not rig.rung
 
 
-async def test_the_stream_of_a_late_answer_is_abandoned(rig: Rig) -> None:
-    first, late = FakeStream(), FakeStream()
-    rig.flight.answer(reply(first), b"")
-    rig.flight.answer(reply(late), b"")
+async def test_it_is_wanted_as_long_as_one_caller_waits_and_as_long_as_the_last_of_them_has_time(rig: Rig) -> None:
+    longer = rig.board(20.0)
+    assert rig.flight.deadline == rig.clock.now + 20
 
-    assert (first.abandoned, late.abandoned) == (0, 1)
+    told = []
+    for gone in (longer, rig.caller):
+        gone.gone = True
+        told.append((rig.flight.deadline - rig.clock.now, rig.flight.wanted, rig.flight.in_time))
+    assert told == [(15.0, True, True), (-1000.0, False, False)]
+
+
+async def test_who_may_join_it(rig: Rig) -> None:
+    flight = rig.flight
+    told = [flight.joinable]
+    flight.shares = True
+    told.append(flight.joinable)
+    flight.begin()
+    rig.upstream.admit()
+    told.append(flight.joinable)
+    rig.upstream.state = Serving.DRAINING
+    told.append(flight.joinable)
+    flight.doubt, flight.state = True, State.QUEUED
+    told.append(flight.joinable)
+    rig.upstream.state = Serving.SERVING
+    told.append(flight.joinable)
+    for state in (State.ANSWERED, State.DONE):
+        flight.state = state
+        told.append(flight.joinable)
+
+    assert told == [False, True, True, False, False, True, False, False]
+
+
+async def test_after_a_rest_it_makes_another_attempt(rig: Rig) -> None:
+    rig.flight.begin()
+    rig.upstream.admit()
+    rig.flight.rest(0.5)
+    assert rig.flight.state is State.QUEUED
+    told = []
+    for seconds in (0.49, 0.05):
+        rig.clock.advance(seconds)
+        told.append(rig.attempted)
+
+    assert told == [0, 1]
+    assert rig.flight.timeline.backoff == pytest.approx(0.5, abs=0.05)
+
+
+async def test_what_comes_on_a_connection_that_was_held_is_only_its_end(rig: Rig) -> None:
+    rig.hold = 5.0
+    rig.flight.begin()
+    asked = rig.upstream.admit()
+    assert rig.flight.overdue() == 5.0
+    stream = FakeStream()
+    rig.upstream.end(asked, stream=stream)
+    rig.flight.failed(ConnectionLost("x", sent=Sent.MAYBE))
+
+    assert rig.ends == [True, False]
+    assert stream.abandoned == 1
+    assert not rig.replies
+    assert not rig.failures
+
+
+async def test_the_alarm_of_an_answered_one_says_that_its_lanes_were_held_long_enough(rig: Rig) -> None:
+    rig.flight.state = State.ANSWERED
+    rig.flight.set(rig.clock.now + 1)
+    rig.clock.advance(1.1)
+
+    assert rig.dones == 1
+    assert not rig.attempted
 
 
 async def test_landed_while_it_waits_it_waits_no_more(rig: Rig) -> None:
     rig.flight.begin()
     rig.clock.advance(3)
-    rig.flight.land()
-    rig.flight.land()
+    rig.land()
+    rig.land()
 
     assert rig.flight.state is State.DONE
     assert not rig.upstream.waiting
     assert rig.flight.call.timeline.pool == 3.0
-    rig.clock.advance(100)
-    assert not rig.rung
 
 
 async def test_a_caller_who_leaves_tells_the_tower(rig: Rig) -> None:
     rig.flight.begin()
-    told = [rig.flight.leave()]
+    told = [rig.caller.leave()]
     rig.upstream.admit()
-    told.append(rig.flight.leave())
+    told.append(rig.caller.leave())
 
     assert told == [True, False]
-    assert rig.gone == [rig.flight, rig.flight]
+    assert rig.gone == [rig.caller, rig.caller]
 
 
 async def test_its_deadline_is_told_once_at_its_moment(rig: Rig) -> None:
     rig.clock.advance(14.9)
     assert not rig.rung
-    assert not rig.flight.late
+    assert rig.flight.in_time
     rig.clock.advance(0.2)
-    assert rig.rung == [rig.flight]
+    assert rig.rung == [rig.caller]
     rig.clock.advance(100)
     assert len(rig.rung) == 1
 
@@ -208,21 +310,14 @@ async def test_its_deadline_is_told_once_at_its_moment(rig: Rig) -> None:
 async def test_it_is_late_before_the_alarm_has_rung_where_the_loop_was_blocked(rig: Rig) -> None:
     rig.clock.now += 15
 
-    assert rig.flight.late
-    assert not rig.rung
-
-
-async def test_landed_it_has_no_deadline(rig: Rig) -> None:
-    rig.flight.land()
-    rig.clock.advance(100)
-
+    assert not rig.flight.in_time
     assert not rig.rung
 
 
 # --- defects ---
 
 
-@pytest.mark.parametrize("step", ["begin", "send", "failed", "answered", "overdue"])
+@pytest.mark.parametrize("step", ["begin", "attempt", "send", "failed", "answered", "overdue", "hold", "ended", "done"])
 async def test_a_crash_in_any_step_goes_to_the_tower_and_no_further(rig: Rig, step: str) -> None:
     rig.crashing = step
     rig.flight.begin()
@@ -235,6 +330,18 @@ async def test_a_crash_in_any_step_goes_to_the_tower_and_no_further(rig: Rig, st
         rig.upstream.answer()
     elif step == "overdue":
         rig.clock.advance(15.1)
+    elif step == "attempt":
+        rig.flight.passed()
+    elif step == "hold":
+        rig.upstream.admit()
+        assert rig.flight.overdue() == 0.0
+    elif step in ("ended", "done"):
+        rig.upstream.admit()
+        rig.flight.state = State.ANSWERED
+        if step == "done":
+            rig.flight.ring()
+        else:
+            rig.upstream.answer()
 
     assert [(flight, str(error)) for flight, error in rig.crashes] == [(rig.flight, step)]
     assert rig.flight.state is State.DONE

@@ -13,14 +13,25 @@ from proxy.errors import BadMessage, CallTimeout, Draining, NotFound, PoolTimeou
 from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
 from proxy.observe import metrics as declared
 from proxy.observe.exposition import Distribution, Exposition, Family, Histogram
-from proxy.observe.metrics import FOLD_EVERY, Connections, LoopLag, Metrics, Pulled
+from proxy.observe.metrics import FOLD_EVERY, Connections, LoopLag, Metrics, Pulled, Traffic
 from proxy.observe.observers import Observers
 
 OPERATIONS = ("updateCustomerSessionV2", "getCustomerSession", "other", "management")
 NOW = 1_800_000_000.0  # Unix time at which the clock below shows 1000.0
+TRAFFIC = Traffic(
+    lanes=11,
+    waiting=12,
+    oldest_wait=1.5,
+    shared_profiles=13,
+    conflicts_avoided=14,
+    unkeyed={"too_large": 0, "not_json": 16},
+    conflicts={("session", "resolved"): 17, ("session", "returned"): 0},
+    retries={"connection": 4, "lost": 0},
+    exhausted={"connection": 18, "lost": 0},
+)
 PULLED = Pulled(
     in_flight=lambda: 3,
-    retries=lambda: 4,
+    traffic=lambda: TRAFFIC,
     connections=lambda: [
         Connections("http/1.1", "current", opening=1, active=2, idle=3),
         Connections("http/1.1", "draining", opening=0, active=4, idle=0),
@@ -349,6 +360,32 @@ def test_series_without_an_operation_are_there_from_the_start() -> None:
     assert not any("operation" in dict(labels) for _, labels in before)
 
 
+def test_a_call_that_shared_an_answer_is_no_exchange_of_its_own() -> None:
+    metrics = make()
+    shared = call()
+    shared.timeline.joined = True
+    for one in (call(), shared):
+        metrics.finished(one, reply(), whole=True)
+
+    assert value(metrics, "request_duration_seconds_count", operation="updateCustomerSessionV2", source="upstream") == 2
+    assert value(metrics, "coalesced_requests_total", operation="updateCustomerSessionV2") == 1
+    assert value(metrics, "upstream_request_duration_seconds_count", operation="updateCustomerSessionV2") == 1
+    assert value(metrics, "overhead_seconds_count") == 2
+
+
+def test_what_a_call_was_held_back_is_not_overhead() -> None:
+    metrics = make()
+    held = call()
+    held.timeline.ready += 0.6
+    held.timeline.lane, held.timeline.gate, held.timeline.backoff = 0.3, 0.2, 0.1
+    metrics.finished(held, reply(), whole=True)
+
+    assert value(metrics, "overhead_seconds_sum") == pytest.approx(0.002, abs=1e-6)
+    assert value(metrics, "lane_wait_seconds_sum") == pytest.approx(0.3)
+    assert value(metrics, "phase_seconds_sum", phase="lane") == pytest.approx(0.3)
+    assert value(metrics, "phase_seconds_sum", phase="gate") == pytest.approx(0.2)
+
+
 def test_what_other_objects_know_is_asked_of_them() -> None:
     metrics = make()
     metrics.connection_closed(1)
@@ -356,6 +393,16 @@ def test_what_other_objects_know_is_asked_of_them() -> None:
 
     assert value(metrics, "requests_in_flight") == 3
     assert value(metrics, "upstream_retries_total", reason="connection") == 4
+    assert value(metrics, "upstream_retries_total", reason="lost") == 0
+    assert value(metrics, "retry_budget_exhausted_total", reason="connection") == 18
+    assert value(metrics, "lanes") == 11
+    assert value(metrics, "lane_waiting") == 12
+    assert value(metrics, "lane_oldest_wait_seconds") == 1.5
+    assert value(metrics, "shared_profiles") == 13
+    assert value(metrics, "conflicts_avoided_total") == 14
+    assert value(metrics, "unkeyed_requests_total", reason="not_json") == 16
+    assert value(metrics, "upstream_conflicts_total", kind="session", outcome="resolved") == 17
+    assert value(metrics, "upstream_conflicts_total", kind="session", outcome="returned") == 0
     assert value(metrics, "upstream_connections_opened_total") == 15
     assert value(metrics, "upstream_connections_closed_total", reason="idle") == 6
     assert value(metrics, "upstream_connections_closed_total", reason="peer") == 7

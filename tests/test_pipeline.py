@@ -2,82 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.callers import Callers
-from proxy.credentials import Application, Credentials
 from proxy.errors import CertificateError, ConnectionLost, ConnectionRefused
-from proxy.fields import reply_table, request_table
-from proxy.messages import Call, Fields, Reply, Sent, Timeline, joined
-from proxy.pipeline import Pipeline
-from proxy.secret import Secret
-from proxy.talon.routes import Routes
-from proxy.traffic.flights import Flight, State
+from proxy.fields import reply_table
+from proxy.messages import Sent
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.flights import Caller, Flight, State
+from proxy.traffic.retries import Rules as RetryRules
 from proxy.wire.pool import Pool, PoolLimits
-from tests.harness import KEY, Witness
-from tests.upstream_fakes import FakeClock, FakeDial, FakeDialer, FakeStream, FakeUpstream, Silence, turns
+from tests.traffic_rig import Shop, Shopper
+from tests.upstream_fakes import FakeDial, FakeDialer, FakeStream, Silence, turns
 
 
-class Caller:
-    """One call and the answers it got."""
+class Rig(Shop):
+    """Each call is about a session of its own, unless told otherwise."""
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.answers: list[Reply] = []
-        self.lines = b""
-        self.waiter: Any = None
-        self.on_answer: Callable[[], object] = lambda: None
+    def submit(self, method: bytes = b"PUT", target: bytes = b"", *fields: Any) -> Shopper:
+        self.count += 1
+        return super().submit(method, target or b"/v2/customer_sessions/s%d" % self.count, b"{}", *fields)
 
-    def answer(self, reply: Reply, lines: bytes) -> None:
-        self.answers.append(reply)
-        self.lines = lines
-        self.on_answer()
-
-    @property
-    def reply(self) -> Reply:
-        (reply,) = self.answers
-        return reply
-
-    @property
-    def failure(self) -> tuple[int, bytes | None, bytes | None]:
-        fields = dict(line.split(b": ", 1) for line in self.reply.block.split(b"\r\n") if line)
-        token = fields.get(b"Proxy-Status", b"").removeprefix(b"talon-proxy; error=")
-        return self.reply.status, token, fields.get(b"Talon-Proxy-Outcome")
-
-
-class Rig:
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        self.upstream = FakeUpstream(self.clock)
-        self.witness = Witness()
-        wheel = self.clock.wheel()
-        self.credentials = Credentials([Application("default")], {"default": Secret(KEY)})
-        self.pipeline = Pipeline(
-            Routes(),
-            Callers(),
-            self.credentials,
-            self.upstream,  # type: ignore[arg-type]
-            self.witness,
-            wheel,
-            response_timeout=10.0,
-            total_timeout=15.0,
-            retries=2,
-            base_path=None,
-        )
-
-    def submit(
-        self, method: bytes = b"PUT", target: bytes = b"/v2/customer_sessions/s", *fields: tuple[bytes, bytes]
-    ) -> Caller:
-        crossing, noted, _ = request_table().sort([name + b": " + value for name, value in fields])
-        found = Fields(joined(crossing), noted)
-        found.host = b"localhost"
-        caller = Caller(Call(method, target, found, b"{}", Timeline(self.clock.now, self.clock.now)))
-        caller.waiter = self.pipeline.submit(caller.call, caller.answer)
-        return caller
+    count = 0
 
 
 @pytest.fixture
@@ -95,7 +44,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 async def test_a_call_is_answered_with_its_reply(rig: Rig) -> None:
     caller = rig.submit()
-    assert isinstance(caller.waiter, Flight)
+    assert isinstance(caller.waiter, Caller)
     assert repr(rig.pipeline) == "<Pipeline flights=1>"
     rig.upstream.admit()
     rig.upstream.answer(201, b"made")
@@ -145,13 +94,13 @@ async def test_a_sent_call_whose_time_is_over_lands_without_its_caller(rig: Rig)
     rig.clock.advance(15.1)
     assert caller.failure == (504, b"http_response_timeout", b"unknown")
     assert rig.pipeline.in_flight == 1
-    assert repr(caller.waiter).startswith("<Flight SENT ")
+    assert repr(caller.flight).startswith("<Flight SENT ")
 
     rig.upstream.answer()
 
     assert len(caller.answers) == 1
     assert caller.call.error == "timeout"
-    assert caller.waiter.state is State.DONE
+    assert caller.flight.state is State.DONE
     assert rig.pipeline.in_flight == 0
 
 
@@ -168,7 +117,7 @@ async def test_a_stream_that_comes_too_late_is_abandoned(rig: Rig) -> None:
 
 @pytest.mark.parametrize(("said", "seconds"), [(b"500", 0.5), (b"60000", 15.0)])
 async def test_a_caller_may_have_less_time_but_not_more(rig: Rig, said: bytes, seconds: float) -> None:
-    caller = rig.submit(b"PUT", b"/v2/customer_sessions/s", (b"Talon-Proxy-Timeout-Ms", said))
+    caller = rig.submit(b"PUT", b"", (b"Talon-Proxy-Timeout-Ms", said))
     rig.clock.advance(seconds - 0.05)
     assert not caller.answers
     rig.clock.advance(0.1)
@@ -233,7 +182,7 @@ async def test_a_caller_who_leaves_before_a_connection_is_free_leaves_it_to_the_
     asked = rig.upstream.admit()
     rig.clock.advance(0.1)
 
-    assert asked.exchange is second.waiter
+    assert asked.exchange is second.flight
     assert len(rig.upstream.connection.sent) == 1
 
 
@@ -305,7 +254,7 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
             monkeypatch.setattr(rig.upstream.connection, "send", send)
             rig.upstream.grant()
         elif step == "failed":
-            monkeypatch.setattr(rig.pipeline.attempts, "_again", crash)
+            monkeypatch.setattr(rig.attempts, "_again", crash)
             rig.upstream.fail(ConnectionRefused("x"))
         elif step == "mask":
             monkeypatch.setattr(rig.credentials, "mask", crash)
@@ -356,8 +305,8 @@ async def test_a_caller_who_crashes_at_its_answer_harms_nobody_and_is_not_answer
     caller.on_answer = crash
     if how == "failure":
         for _ in range(3):
-            rig.upstream.waiting.remove(caller.waiter)
-            caller.waiter.refused(ConnectionRefused("x"))
+            rig.upstream.waiting.remove(caller.flight)
+            caller.flight.refused(ConnectionRefused("x"))
     elif how == "answer":
         rig.upstream.admit()
         rig.upstream.answer()
@@ -371,7 +320,7 @@ async def test_a_caller_who_crashes_at_its_answer_harms_nobody_and_is_not_answer
 
 
 async def test_what_an_answer_sets_off_is_another_call_in_the_same_step(rig: Rig) -> None:
-    next_callers: list[Caller] = []
+    next_callers: list[Shopper] = []
     caller = rig.submit()
     caller.on_answer = lambda: next_callers.append(rig.submit())
     rig.upstream.admit()
@@ -380,7 +329,7 @@ async def test_what_an_answer_sets_off_is_another_call_in_the_same_step(rig: Rig
     rig.upstream.answer()
 
     assert len(rig.upstream.connection.sent) == 2
-    assert rig.upstream.connection.sent[-1].exchange is next_callers[0].waiter
+    assert rig.upstream.connection.sent[-1].exchange is next_callers[0].flight
     assert rig.pipeline.in_flight == 1
 
 
@@ -455,7 +404,7 @@ async def test_a_crash_of_one_call_is_not_felt_by_the_connection_that_another_ga
 
 
 async def test_an_answer_that_sets_off_the_next_call_finds_the_connection_free(rig: Rig, real: Real) -> None:
-    answered: list[Caller] = []
+    answered: list[Shopper] = []
 
     def again() -> None:
         if len(answered) < 5:
@@ -479,7 +428,7 @@ async def test_a_call_that_is_overdue_in_the_queue_withdraws_and_the_one_behind_
 ) -> None:
     first = rig.submit()
     dial = await real.open()
-    short = rig.submit(b"PUT", b"/v2/customer_sessions/s", (b"Talon-Proxy-Timeout-Ms", b"500"))
+    short = rig.submit(b"PUT", b"", (b"Talon-Proxy-Timeout-Ms", b"500"))
     behind = rig.submit()
 
     rig.clock.advance(0.6)
@@ -499,7 +448,7 @@ async def test_a_call_that_is_overdue_in_the_queue_withdraws_and_the_one_behind_
 async def test_a_stream_that_comes_after_the_deadline_is_abandoned_with_its_connection(
     rig: Rig, real: Real, framing: bytes
 ) -> None:
-    caller = rig.submit(b"PUT", b"/v2/customer_sessions/s", (b"Talon-Proxy-Timeout-Ms", b"500"))
+    caller = rig.submit(b"PUT", b"", (b"Talon-Proxy-Timeout-Ms", b"500"))
     dial = await real.open()
     rig.clock.advance(0.6)
     assert caller.failure == (504, b"http_response_timeout", b"unknown")
@@ -513,7 +462,8 @@ async def test_a_stream_that_comes_after_the_deadline_is_abandoned_with_its_conn
     assert repr(real.pool) == "<Pool idle=0 active=0 opening=0 waiting=0>"
 
 
-async def test_many_refused_calls_try_again_at_once_each_as_often_as_it_may(rig: Rig) -> None:
+async def test_many_refused_calls_try_again_at_once_each_as_often_as_it_may() -> None:
+    rig = Rig(attempts=AttemptRules(response_timeout=10.0, retries=RetryRules(budget=10.0)))
     real = Real(rig, limit=10)
     callers = [rig.submit() for _ in range(200)]
     for _ in range(200):

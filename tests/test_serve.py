@@ -64,7 +64,7 @@ async def test_the_demonstration_shows_what_the_calls_did() -> None:
 
     assert (ended.code, ended.err) == (0, "")
     assert "PUT /v2/customer_sessions/demo → 200" in ended.out
-    assert "effects: " in ended.out
+    assert "with the effects" in ended.out
     assert "setDiscount" in ended.out
     assert "GET /v1/applications → 403" in ended.out
 

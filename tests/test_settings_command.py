@@ -46,21 +46,24 @@ def test_right_settings_are_right(config: Run) -> None:
 def test_every_problem_and_every_warning_is_told(config: Run, toml: Callable[[str], str]) -> None:
     file = toml('base_path = "/x"\n[limits]\nhaed = 1\n')
 
-    code, out, err = config("check", "--config", file, base_path="/y", lanes__depth="many")
+    code, out, err = config("check", "--config", file, base_path="/y", limits__concurrency="many")
 
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         f"warning: {file}:1 [base_path]: has no effect: TALON_PROXY_BASE_PATH is stronger",
         "2 problems in the settings:",
         f"  {file}:3 [limits.haed]: unknown key; did you mean limits.head?",
-        "  TALON_PROXY_LANES__DEPTH [lanes.depth]: must be a whole number",
+        "  TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: must be a whole number",
     ]
 
 
 def test_a_warning_is_no_problem(config: Run) -> None:
-    code, _, err = config("check", lanes__depth="3")
+    code, _, err = config("check", limits__concurrency="3")
 
-    assert (code, err) == (0, "warning: TALON_PROXY_LANES__DEPTH [lanes.depth]: accepted, without effect yet\n")
+    assert (code, err) == (
+        0,
+        "warning: TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: accepted, without effect yet\n",
+    )
 
 
 async def test_the_command_ends_as_its_problems_say() -> None:
@@ -97,7 +100,7 @@ def test_each_setting_is_shown_with_its_origin(config: Run, toml: Callable[[str]
     file = toml(f'[management]\napi_key = "{CANARY}9999"\n')
 
     code, out, _ = config(
-        "show", "--config", file, "--log.level", "debug", clients__tokens=f"{CANARY}=default", lanes__depth="9"
+        "show", "--config", file, "--log.level", "debug", clients__tokens=f"{CANARY}=default", limits__concurrency="9"
     )
 
     lines = shown(out)
@@ -107,7 +110,7 @@ def test_each_setting_is_shown_with_its_origin(config: Run, toml: Callable[[str]
     assert lines["management.api_key"] == ("…9999", f"{file}:2")
     assert lines["applications.default.api_key"] == ("…cdef", "TALON_PROXY_API_KEY")
     assert lines["clients.tokens"] == ("***=default", "TALON_PROXY_CLIENTS__TOKENS")
-    assert lines["lanes.depth"] == ("9", "TALON_PROXY_LANES__DEPTH (without effect yet)")
+    assert lines["limits.concurrency"] == ("9", "TALON_PROXY_LIMITS__CONCURRENCY (without effect yet)")
     assert lines["lanes.hold"] == ("5s", "default")
     assert lines["base_path"] == ("–", "default")
     assert CANARY not in out
@@ -121,13 +124,13 @@ def test_what_belongs_to_one_application_stands_together(config: Run) -> None:
 
 
 def test_programs_get_json(config: Run) -> None:
-    code, out, _ = config("show", "--json", api_key=CANARY, lanes__depth="9")
+    code, out, _ = config("show", "--json", api_key=CANARY, limits__concurrency="9")
 
     told = json.loads(out)
     assert code == 0
-    assert told["settings"]["lanes.depth"] == {
+    assert told["settings"]["limits.concurrency"] == {
         "value": "9",
-        "origin": "TALON_PROXY_LANES__DEPTH",
+        "origin": "TALON_PROXY_LIMITS__CONCURRENCY",
         "effective": False,
     }
     assert told["settings"]["base_path"] == {"value": None, "origin": "default", "effective": True}

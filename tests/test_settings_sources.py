@@ -208,8 +208,8 @@ def test_what_nothing_reads_yet_is_a_setting() -> None:
 
 def test_what_nothing_reads_yet_is_told_where_it_was_given() -> None:
     assert loaded().warnings == ()
-    assert loaded(lanes__depth="7", management__api_key="k", management__rate="1/s").warnings == (
-        f"TALON_PROXY_LANES__DEPTH [lanes.depth]: {WITHOUT_EFFECT}",
+    assert loaded(limits__concurrency="7", management__api_key="k", management__rate="1/s").warnings == (
+        f"TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: {WITHOUT_EFFECT}",
         f"TALON_PROXY_MANAGEMENT__RATE [management.rate]: {WITHOUT_EFFECT}",
     )
     assert loaded(["--upstream.timeouts.operations.synccatalog=9s"]).warnings == (
@@ -219,10 +219,10 @@ def test_what_nothing_reads_yet_is_told_where_it_was_given() -> None:
 
 def test_warnings_are_told_beside_problems() -> None:
     with pytest.raises(SettingsError) as caught:
-        loaded(lanes__depth="7", limits__pipeline="0")
+        loaded(limits__concurrency="7", limits__pipeline="0")
 
     assert [str(warning) for warning in caught.value.warnings] == [
-        f"TALON_PROXY_LANES__DEPTH [lanes.depth]: {WITHOUT_EFFECT}"
+        f"TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: {WITHOUT_EFFECT}"
     ]
 
 

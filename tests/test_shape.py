@@ -12,7 +12,7 @@ import pytest
 from tests.process import ROOT, run
 
 PACKAGE = ROOT / "proxy"
-ROOMS = ("observe", "settings", "simulator", "talon", "traffic", "wire")
+ROOMS = ("commands", "observe", "settings", "simulator", "talon", "traffic", "wire")
 
 # Which rooms and modules may be imported by those of a room. Everything points towards messages and errors.
 NOUNS = frozenset({"messages", "errors"})
@@ -31,12 +31,27 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "fields": NOUNS | {"wire"},
     "upstream": NOUNS | {"settings", "wire"},
     "traffic": NOUNS | {"credentials", "talon", "upstream", "wire"},
-    "pipeline": NOUNS | {"callers", "credentials", "fields", "talon", "traffic", "upstream", "wire"},
+    "reception": NOUNS | {"callers", "credentials", "fields", "talon"},
+    "pipeline": NOUNS | {"callers", "credentials", "fields", "reception", "talon", "traffic", "upstream", "wire"},
+    "report": frozenset({"observe", "traffic"}),
     "app": NOUNS
-    | {"callers", "credentials", "fields", "observe", "pipeline", "settings", "talon", "traffic", "upstream", "wire"},
-    "serve": frozenset({"app", "credentials", "observe", "settings", "sockets"}),
-    "demo": frozenset({"app", "observe", "settings", "simulator"}),
-    "cli": frozenset({"demo", "serve", "settings", "simulator"}),
+    | {
+        "report",
+        "callers",
+        "credentials",
+        "fields",
+        "observe",
+        "pipeline",
+        "settings",
+        "talon",
+        "traffic",
+        "upstream",
+        "wire",
+    },
+    "commands": NOUNS
+    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
+    | {"pipeline", "traffic"},
+    "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
 }
@@ -45,14 +60,14 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
-    "orjson": frozenset({"errors", "observe", "simulator"}),
+    "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator.applications"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
-    "uvloop": frozenset({"demo", "serve", "simulator.command"}),
+    "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),
 }
-REVEALS = frozenset({"app", "credentials", "demo", "secret", "serve", "settings"})
+REVEALS = frozenset({"app", "commands", "credentials", "secret", "settings"})
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 

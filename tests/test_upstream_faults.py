@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxy.messages import Sent
+from proxy.traffic.lanes import Rules as LaneRules
 from proxy.wire.downstream import Timeouts
 from proxy.wire.http1 import Connection
 from proxy.wire.pool import Pool
@@ -627,7 +628,7 @@ async def test_no_caller_ever_gets_the_answer_of_another() -> None:
     wrong: list[tuple[bytes, Answer]] = []
     failed = 0
 
-    async with scripted(chaos.script, max_connections=CLIENTS) as (_, proxy):
+    async with scripted(chaos.script, max_connections=CLIENTS, lanes=LaneRules()) as (_, proxy):
 
         async def call_on(number: int) -> None:
             nonlocal failed

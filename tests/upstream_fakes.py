@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
-from proxy.errors import ProxyError
-from proxy.messages import Reply, Source, Timeline
+from proxy.errors import ProxyError, ResponseTimeout
+from proxy.messages import Reply, Sent, Source, Timeline
+from proxy.upstream import State as Serving
 from proxy.wire.dialing import Opened
 from proxy.wire.http1 import Connection, Exchange, State
 from proxy.wire.pool import Waiter
@@ -140,6 +141,8 @@ class Asked:
         self.timeout = timeout
         self.may_stream = may_stream
         self.timeline = Timeline(0.0, 0.0)
+        self.hold = 0.0  # seconds that are given when there is no answer in time
+        self.asked_to_hold = 0
         self._on_sent = on_sent
         self._on_end = on_end
         self._sent = False
@@ -181,6 +184,12 @@ class Asked:
         assert not self.done, "told twice"
         self._error = error
         self._on_end()
+
+    def overdue(self) -> float:
+        assert self._sent
+        assert not self.done, "told twice"
+        self.asked_to_hold += 1
+        return self.hold
 
 
 class FakeWaiter:
@@ -319,6 +328,8 @@ class FakeUpstream:
         self._clock = clock
         self.current = self
         self.pool = self
+        self.state = Serving.SERVING
+        self.holds = True  # connections may be held
         self.host_line = b"Host: %b\r\n" % host
         self.connection = FakeConnection(clock)
         self.ready = False  # connections are idle: nobody needs to wait
@@ -336,6 +347,9 @@ class FakeUpstream:
     def withdraw(self, waiter: Waiter) -> None:
         if waiter in self.waiting:
             self.waiting.remove(waiter)
+
+    def may_hold(self) -> bool:
+        return self.holds
 
     def release(self, connection: FakeConnection) -> None:
         assert connection is self.connection
@@ -358,19 +372,35 @@ class FakeUpstream:
 
     def answer(self, status: int = 200, body: bytes = b"OK", stream: Any = None) -> None:
         """Answer what was sent last."""
-        asked = self._end()
-        asked.exchange.answered(Reply(status, b"", body, source=Source.UPSTREAM, length=len(body), stream=stream))
+        self.end(self.connection.sent[-1], status, body, stream=stream)
 
     def break_off(self, error: ProxyError) -> None:
         """Fail what was sent last."""
-        self._end().exchange.failed(error)
+        self.break_off_of(self.connection.sent[-1], error)
 
-    def _end(self) -> SentRequest:
-        asked = self.connection.sent[-1]
+    def end(
+        self, asked: SentRequest, status: int = 200, body: bytes = b"OK", *, block: bytes = b"", stream: Any = None
+    ) -> None:
+        """Answer one request."""
+        self._end(asked)
+        asked.exchange.answered(Reply(status, block, body, source=Source.UPSTREAM, length=len(body), stream=stream))
+
+    def break_off_of(self, asked: SentRequest, error: ProxyError) -> None:
+        """Fail one request."""
+        self._end(asked)
+        asked.exchange.failed(error)
+
+    def time_out(self, asked: SentRequest) -> float:
+        """No answer in time, as a connection tells it: gives the seconds for which it is held."""
+        hold = asked.exchange.overdue()
+        if not hold:
+            self.break_off_of(asked, ResponseTimeout("x", sent=Sent.MAYBE))
+        return hold
+
+    def _end(self, asked: SentRequest) -> None:
         assert not asked.ended
         asked.ended = True
         asked.exchange.timeline.answered = self._clock()
-        return asked
 
 
 class FakeStream:

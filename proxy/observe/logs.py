@@ -277,7 +277,14 @@ def _fields(call: Call, status: int, duration: float, bytes_out: int | None) -> 
         fields["reused"] = timeline.reused
     if timeline.upstream and timeline.ready:
         fields["upstream_ms"] = _milliseconds(timeline.upstream)
-        fields["overhead_ms"] = _milliseconds(timeline.ready - timeline.complete - timeline.upstream)
+        fields["overhead_ms"] = _milliseconds(timeline.ready - timeline.complete - timeline.upstream - timeline.waited)
+    if timeline.waited:
+        fields["lane_ms"] = _milliseconds(timeline.waited)
+    if timeline.conflicts:
+        fields["conflict"] = timeline.conflicts
+    if call.admission:
+        fields["admission"] = call.admission
+        fields["coalesced"] = timeline.joined
     if call.error is not None:
         fields["error"] = call.error
     return fields

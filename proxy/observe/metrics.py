@@ -45,19 +45,65 @@ UPSTREAM_DURATION = Histogram(
 )
 OVERHEAD = Histogram(
     "talon_proxy_overhead_seconds",
-    "Time this proxy added to a call: from the complete request to the ready answer, without Talon.One's part",
+    "Time this proxy added to a call: from the complete request to the ready answer, without Talon.One's part, and"
+    " without waiting for earlier calls, for another call's answer or for the next attempt",
     OVERHEADS,
 )
 PHASE = Histogram(
     "talon_proxy_phase_seconds",
-    "Time of a call by phase: read (request arriving), pool (waiting for a connection, opening included), connect"
-    " and tls (of that), ttfb (first byte of the answer), body (rest of it), write (answer to the caller)",
+    "Time of a call by phase: read (request arriving), lane (waiting for earlier writes of its session or profile),"
+    " gate (waiting where a limited number may go at a time), pool (waiting for a connection, opening included),"
+    " connect and tls (of that), ttfb (first byte of the answer), body (rest of it), write (answer to the caller)",
     DURATIONS,
     ("phase",),
 )
 IN_FLIGHT = Family(
     "talon_proxy_requests_in_flight",
     "Calls not answered yet, or sent to Talon.One and given up by their callers",
+)
+COALESCED = Family(
+    "talon_proxy_coalesced_requests_total",
+    "Calls that shared the answer of an identical call, and so were not sent to Talon.One",
+    ("operation",),
+)
+LANES = Family(
+    "talon_proxy_lanes",
+    "Sessions and profiles that have a write waiting or under way",
+)
+LANE_WAITING = Family(
+    "talon_proxy_lane_waiting",
+    "Writes that wait for earlier ones of the same session or profile",
+)
+LANE_OLDEST_WAIT = Family(
+    "talon_proxy_lane_oldest_wait_seconds",
+    "How long the oldest of those has waited",
+)
+LANE_WAIT = Histogram(
+    "talon_proxy_lane_wait_seconds",
+    "Time that a write waited for earlier ones of the same session or profile, where it had to",
+    DURATIONS,
+)
+SHARED_PROFILES = Family(
+    "talon_proxy_shared_profiles",
+    "Profiles found to be used by many sessions, as for guests: their writes are limited, and not ordered; better give"
+    " each guest a profile of its own, or none",
+)
+UNKEYED = Family(
+    "talon_proxy_unkeyed_requests_total",
+    "Calls that were not ordered by all they name; reason: the body was too_large to look into, compressed, not_json,"
+    " of another shape than documented, or named too_many profiles",
+    ("reason",),
+)
+CONFLICTS_AVOIDED = Family(
+    "talon_proxy_conflicts_avoided_total",
+    "Writes that came while three or more of the same session or profile were unfinished: at most so many answers of"
+    " 409 were avoided by ordering them",
+)
+UPSTREAM_CONFLICTS = Family(
+    "talon_proxy_upstream_conflicts_total",
+    "Calls that Talon.One answered with 409; kind: too many parallel updates of the session or profile, something that"
+    " exists already, or another reason; outcome: resolved by trying again, or returned to the caller",
+    ("kind", "outcome"),
 )
 ABANDONED = Family(
     "talon_proxy_abandoned_requests_total",
@@ -66,17 +112,25 @@ ABANDONED = Family(
 )
 UNKNOWN_OUTCOMES = Family(
     "talon_proxy_unknown_outcomes_total",
-    "Calls that were sent and ended in an error of this proxy's: Talon.One may have processed them",
+    "Calls of which nobody knows whether Talon.One processed them: lost, timed out, or answered with 502 or 504",
     ("operation",),
 )
 REFUSED = Family(
     "talon_proxy_refused_total",
-    "Calls and connections that this proxy did not take; reason: draining (shutting down), concurrency (too many)",
+    "Calls and connections that this proxy did not take; reason: depth (too many writes of one session or profile"
+    " wait), draining (shutting down), concurrency (too many)",
     ("reason",),
 )
 UPSTREAM_RETRIES = Family(
     "talon_proxy_upstream_retries_total",
-    "Attempts repeated; reason connection: the one before had failed before anything was sent",
+    "Attempts repeated; reason: connection (the one before failed before anything was sent), lost (its connection was"
+    " lost, and the call may be repeated), idle_close (Talon.One closed the idle connection as the call came), status"
+    " (a read was answered with 502, 503 or 504), throttled (with 429), conflict (another update was in the way)",
+    ("reason",),
+)
+BUDGET_EXHAUSTED = Family(
+    "talon_proxy_retry_budget_exhausted_total",
+    "Attempts not repeated, because retries.budget was used up",
     ("reason",),
 )
 CONNECTIONS = Family(
@@ -142,8 +196,8 @@ OTHER = "other"
 FOLDED = "management"  # an operation that is no operation of its own here
 STATUSES = range(100, 600)
 ODD_STATUS = 0  # stands for every status that HTTP does not know
-PHASES = ("read", "pool", "connect", "tls", "ttfb", "body", "write")
-REFUSALS = ("draining", "concurrency")
+PHASES = ("read", "lane", "gate", "pool", "connect", "tls", "ttfb", "body", "write")
+REFUSALS = ("depth", "draining", "concurrency")
 CONNECTION_STATES = ("opening", "active", "idle", "held")
 PROTOCOLS = ("http/1.1",)
 GENERATIONS = ("current", "draining")
@@ -173,11 +227,26 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the traffic room counts itself. Keys are closed sets, all of them there from the start."""
+
+    lanes: int
+    waiting: int
+    oldest_wait: float  # seconds
+    shared_profiles: int
+    conflicts_avoided: int
+    unkeyed: Mapping[str, int]  # by reason
+    conflicts: Mapping[tuple[str, str], int]  # by kind and outcome
+    retries: Mapping[str, int]  # by reason
+    exhausted: Mapping[str, int]  # by reason of the attempt that was not made
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled:
     """What is asked of other objects when somebody scrapes. Totals must never fall."""
 
     in_flight: Callable[[], int]
-    retries: Callable[[], int]  # attempts repeated after a failure to connect
+    traffic: Callable[[], Traffic]
     connections: Callable[[], Iterable[Connections]]
     opened: Callable[[], int]  # connections, of all generations ever
     closed: Callable[[], Mapping[str, int]]  # the same, by reason
@@ -200,13 +269,14 @@ class _Answers:
 class _Tally:
     """Of one operation."""
 
-    __slots__ = ("exchanges", "from_proxy", "from_upstream", "unknown_outcomes")
+    __slots__ = ("coalesced", "exchanges", "from_proxy", "from_upstream", "unknown_outcomes")
 
     def __init__(self) -> None:
         self.from_upstream = _Answers()
         self.from_proxy = _Answers()
         self.exchanges = UPSTREAM_DURATION.empty()
         self.unknown_outcomes = 0
+        self.coalesced = 0
 
 
 class Metrics:
@@ -232,7 +302,18 @@ class Metrics:
         self._tallies = {name: _Tally() for name in operations if name != FOLDED} | {OTHER: self._other}
         self._overhead = OVERHEAD.empty()
         self._phases = {name: PHASE.empty() for name in PHASES}
-        self._read, self._pool, self._connect, self._tls, self._ttfb, self._body, self._write = self._phases.values()
+        (
+            self._read,
+            self._lane,
+            self._gate,
+            self._pool,
+            self._connect,
+            self._tls,
+            self._ttfb,
+            self._body,
+            self._write,
+        ) = self._phases.values()
+        self._lane_wait = LANE_WAIT.empty()
         self._abandoned = dict.fromkeys(Sent, 0)
         self._refused = dict.fromkeys(REFUSALS, 0)
         self._served = REQUESTS_PER_CONNECTION.empty()
@@ -257,7 +338,9 @@ class Metrics:
                 self._last_success = timeline.answered
         else:
             answers = tally.from_proxy
-            self._failed(call, reply, tally)
+            self._failed(call, reply)
+        if reply.outcome is Sent.MAYBE:
+            tally.unknown_outcomes += 1
         try:
             answers.by_status[status, call.application] += 1
         except KeyError:
@@ -266,9 +349,12 @@ class Metrics:
         answers.durations.observe((timeline.written or timeline.ready) - timeline.arrived)
         # 0.0 also while an exchange goes on without its caller, whose time was over.
         if timeline.upstream:
-            tally.exchanges.observe(timeline.upstream)
+            if timeline.joined:
+                tally.coalesced += 1
+            else:
+                tally.exchanges.observe(timeline.upstream)
             # Rounding must not make a sum fall.
-            self._overhead.observe(max(timeline.ready - timeline.complete - timeline.upstream, 0.0))
+            self._overhead.observe(max(timeline.ready - timeline.complete - timeline.upstream - timeline.waited, 0.0))
         self._observe_phases(timeline)
         self._unfolded += 1
         if self._unfolded >= FOLD_EVERY:
@@ -283,6 +369,7 @@ class Metrics:
         self._overhead.fold()
         for phase in self._phases.values():
             phase.fold()
+        self._lane_wait.fold()
 
     def rejected(self, reply: Reply, error: ProxyError) -> None:
         """A message that never became a call was answered."""
@@ -307,18 +394,23 @@ class Metrics:
         key = (status if status in STATUSES else ODD_STATUS, application if application in self._applications else "")
         answers.by_status[key] = answers.by_status.get(key, 0) + 1
 
-    def _failed(self, call: Call, reply: Reply, tally: _Tally) -> None:
-        """The answer is ours: was the call refused, may Talon.One have processed it."""
+    def _failed(self, call: Call, reply: Reply) -> None:
+        """The answer is ours: was the call refused."""
         if call.error == Category.DRAINING.value:
             self._refused["draining"] += 1
+        elif call.error == Category.DEPTH.value:
+            self._refused["depth"] += 1
         elif call.error == Category.REFUSED.value and reply.status == Unavailable.status:
             self._refused["concurrency"] += 1
-        if reply.outcome is Sent.MAYBE:
-            tally.unknown_outcomes += 1
 
     def _observe_phases(self, timeline: Timeline) -> None:
         """Observe the phases that this call went through; moments that did not happen are 0.0."""
         self._read.observe(timeline.complete - timeline.arrived)
+        if timeline.lane:
+            self._lane.observe(timeline.lane)
+            self._lane_wait.observe(timeline.lane)
+        if timeline.gate:
+            self._gate.observe(timeline.gate)
         if timeline.pool:
             self._pool.observe(timeline.pool)
             if timeline.connect:
@@ -342,8 +434,28 @@ class Metrics:
         """See `Exposition.scrape`."""
         return await self._exposition.scrape(accept)
 
+    def totals(self) -> Mapping[str, float]:
+        """Give sums over all calls since the start, for `/status`; times in seconds, of those sent to Talon.One."""
+        answered = by_proxy = failed = 0
+        for tally in self._tallies.values():
+            for answers in (tally.from_upstream, tally.from_proxy):
+                count = sum(answers.by_status.values())
+                answered += count
+                by_proxy += count if answers is tally.from_proxy else 0
+                failed += sum(count for (status, _), count in answers.by_status.items() if status >= 500)
+        return {
+            "answered": answered,
+            "by_proxy": by_proxy,
+            "failed": failed,
+            "coalesced": sum(tally.coalesced for tally in self._tallies.values()),
+            "exchanges": sum(tally.exchanges.count for tally in self._tallies.values()),
+            "upstream_seconds": round(sum(tally.exchanges.sum for tally in self._tallies.values()), 6),
+            "overhead_seconds": round(self._overhead.sum, 6),
+        }
+
     def _collect(self) -> Iterator[Metric]:
         yield from self._collect_calls()
+        yield from self._collect_traffic()
         yield from self._collect_upstream()
         yield LOOP_LAG.single(self._lag)
         yield LOG_DROPPED.single(self._pulled.log_dropped())
@@ -370,6 +482,7 @@ class Metrics:
         yield OVERHEAD.single(self._overhead)
         yield PHASE.metric(((name,), distribution) for name, distribution in self._phases.items())
         yield IN_FLIGHT.single(self._pulled.in_flight())
+        yield COALESCED.metric(((name,), tally.coalesced) for name, tally in self._tallies.items() if tally.coalesced)
         yield ABANDONED.metric(
             ((state,), self._abandoned[sent]) for state, sent in (("queued", Sent.NO), ("sent", Sent.MAYBE))
         )
@@ -388,9 +501,21 @@ class Metrics:
                     used[application, "rejected" if status == 401 else "accepted"] += count
         return (((application, "primary", result), count) for (application, result), count in used.items())
 
+    def _collect_traffic(self) -> Iterator[Metric]:
+        traffic = self._pulled.traffic()
+        yield LANES.single(traffic.lanes)
+        yield LANE_WAITING.single(traffic.waiting)
+        yield LANE_OLDEST_WAIT.single(traffic.oldest_wait)
+        yield LANE_WAIT.single(self._lane_wait)
+        yield SHARED_PROFILES.single(traffic.shared_profiles)
+        yield UNKEYED.metric(((reason,), count) for reason, count in traffic.unkeyed.items())
+        yield CONFLICTS_AVOIDED.single(traffic.conflicts_avoided)
+        yield UPSTREAM_CONFLICTS.metric(traffic.conflicts.items())
+        yield UPSTREAM_RETRIES.metric(((reason,), count) for reason, count in traffic.retries.items())
+        yield BUDGET_EXHAUSTED.metric(((reason,), count) for reason, count in traffic.exhausted.items())
+
     def _collect_upstream(self) -> Iterator[Metric]:
         pulled = self._pulled
-        yield UPSTREAM_RETRIES.metric([(("connection",), pulled.retries())])
         yield CONNECTIONS.metric(self._connections())
         yield OPENED.single(pulled.opened())
         closed = pulled.closed()

@@ -50,7 +50,7 @@ class Coalescing(Section):
 class Conflict(Section):
     """Answers of Talon.One that too many requests update one session or profile."""
 
-    tries: Count = setting(8, "Attempts in all.")
+    tries: CountOrZero = setting(8, "Further attempts after Talon.One refused an update because others were under way.")
     base: Duration = setting(0.05 * SECONDS, "First pause between two.")
     cap: Duration = setting(1 * SECONDS, "Longest pause between two.")
 

@@ -1,21 +1,54 @@
-"""The attempts of flights: which connection, what is sent, when to try again.
+"""The attempts of flights: when to send, what is sent, when to try again, and when a lane may go on.
 
-So far one row of design.md §6: a failure before any byte of the request was written is tried again at once, on
-another connection, any method, at most `retries.connection` times more and within the call's time.
+Before every attempt it is seen, with no await in between, that somebody still waits and has time left. What is signed
+is signed at the last moment: a call that waited across a rotation or a switch leaves with the key and to the host of
+that moment. `retries` says what may be tried again; design.md §6 says why.
+
+After an outcome that nobody knows, a write keeps its lanes: until the end of the exchange is seen on the connection it
+was sent on (`lanes.hold`), or for `lanes.quarantine`. The next write would be refused, or be executed before it.
 """
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
 
 from proxy.credentials import Credentials
-from proxy.errors import CallTimeout, ConnectTimeout, NameTimeout, ProxyError, UpstreamError, to_reply
+from proxy.errors import CallTimeout, Draining, ProxyError, ResponseTimeout, to_reply
 from proxy.messages import Reply, Sent
-from proxy.traffic.flights import Flight
-from proxy.upstream import Upstream
-from proxy.wire.dialing import is_permanent
+from proxy.talon import conflicts
+from proxy.talon.conflicts import Kind
+from proxy.talon.keys import decides_fate, is_harmless_twice
+from proxy.talon.routes import Surface
+from proxy.traffic import retries
+from proxy.traffic.flights import Flight, Place, State
+from proxy.traffic.gates import Gates
+from proxy.traffic.lanes import Ending, Lanes
+from proxy.traffic.retries import Budget, Reason
+from proxy.traffic.retries import Rules as RetryRules
+from proxy.upstream import Generation, Upstream
 from proxy.wire.http1 import Connection
 
-# Told the reply with which a flight has landed, or the error.
-Landed = Callable[[Flight, Reply, ProxyError | None], None]
+
+class Abandoned(Enum):
+    """Setting `lanes.abandoned`: what becomes of a write that nobody waits for any more when its turn comes."""
+
+    AUTO = "auto"  # sent, if it decides what becomes of an order
+    SEND = "send"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings `upstream.timeouts.response`, `lanes.*` and `retries.*`; times in seconds, `inspect` in bytes."""
+
+    response_timeout: float
+    hold: float = 5.0
+    quarantine: float = 1.0
+    abandoned: Abandoned = Abandoned.AUTO
+    inspect: int = 256 * 1024
+    generate_keys: bool = False
+    retries: RetryRules = field(default_factory=RetryRules)
 
 
 class Attempts:
@@ -25,72 +58,289 @@ class Attempts:
         self,
         upstream: Upstream,
         credentials: Credentials,
-        landed: Landed,
+        lanes: Lanes,
+        gates: Gates,
+        rules: Rules,
         *,
-        response_timeout: float,
-        retries: int,
+        clock: Callable[[], float],
     ) -> None:
         self._upstream = upstream
         self._credentials = credentials
-        self._landed = landed
-        self._response_timeout = response_timeout
-        self._retries = retries
-        self.retried = 0
+        self._lanes = lanes
+        self._gates = gates
+        self._rules = rules
+        self._clock = clock
+        self.budget = Budget(rules.retries.budget, clock)
+        self.retried = dict.fromkeys(Reason, 0)
+        self.unaffordable = dict.fromkeys(Reason, 0)
+        self.conflicts = {(kind, returned): 0 for kind in Kind for returned in (False, True)}
+        self._hurried = False
+        self._stopping = False
+
+    # --- an attempt ---
 
     def begin(self, flight: Flight) -> None:
-        """See `flights.Crew`: the flight is sent in this step, or waits for a connection."""
-        flight.call.timeline.tries += 1
-        generation = flight.generation = self._upstream.current
+        """See `flights.Crew`."""
+        if self._rules.generate_keys and flight.route.operation.idempotency_key and not flight.repeatable:
+            flight.repeatable = True
+            flight.key_line = _new_key()
+        if not flight.gates:
+            self.attempt(flight)
+        elif self._gates.enter(flight):
+            flight.place = Place.INSIDE
+            self.attempt(flight)
+        else:
+            flight.stand()
+
+    def attempt(self, flight: Flight) -> None:
+        """See `flights.Crew`: the flight is sent in this step, or waits for a connection, or ends unsent."""
+        if not self._goes(flight):
+            self._end_unsent(flight)
+            return
+        flight.timeline.tries += 1
+        generation = flight.generation
+        # What may have been executed is not repeated anywhere else.
+        if generation is None or not flight.doubt:
+            generation = flight.generation = self._upstream.current
         connection = generation.pool.take()
         if connection is None:
             flight.wait()
         else:
-            self.send(flight, connection)
+            self._send(flight, generation, connection)
 
     def send(self, flight: Flight, connection: Connection) -> None:
         """See `flights.Crew`."""
-        call, generation = flight.call, flight.generation
+        generation = flight.generation
         assert generation is not None
+        if self._goes(flight):
+            self._send(flight, generation, connection)
+        else:
+            generation.pool.release(connection)
+            self._end_unsent(flight)
+
+    def _send(self, flight: Flight, generation: Generation, connection: Connection) -> None:
+        call = flight.call
         try:
-            # Signed last: a call that waited across a rotation leaves with the key of this moment.
-            head = b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
+            head = b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (
                 call.method,
                 call.target,
                 generation.host_line,
                 flight.lines,
+                flight.key_line,
                 self._credentials.sign(flight.grant),
             )
         except BaseException:
             generation.pool.release(connection)
             raise
-        connection.send(flight, head, call.body, timeout=self._response_timeout)
+        connection.send(flight, head, call.body, timeout=self._rules.response_timeout)
+
+    def _goes(self, flight: Flight) -> bool:
+        """Tell whether there is anybody to send it for."""
+        return not self._stopping and (flight.in_time or self.insists(flight))
+
+    def insists(self, flight: Flight) -> bool:
+        """Tell whether a flight is sent though nobody waits: a direct call would have been on the wire by then."""
+        if flight.insists is None:
+            abandoned = self._rules.abandoned
+            flight.insists = not flight.route.reads and (
+                abandoned is Abandoned.SEND
+                or (
+                    abandoned is Abandoned.AUTO
+                    and decides_fate(flight.route, flight.call.body, encoded=flight.encoded, limit=self._rules.inspect)
+                )
+            )
+        return flight.insists and not self._stopping
+
+    def forsaken(self, flight: Flight) -> None:
+        """Its last caller has gone, while it was QUEUED. Behind others it keeps its place, and may be joined again."""
+        if not flight.ahead and not self.insists(flight):
+            self._end_unsent(flight)
+
+    def _end_unsent(self, flight: Flight) -> None:
+        error: ProxyError
+        if self._stopping:
+            error = Draining("The proxy is shutting down", sent=flight.outcome)
+        else:
+            error = CallTimeout("Its time was over before it could be sent", sent=flight.outcome)
+        self.land(flight, to_reply(error), error)
+
+    # --- its end ---
 
     def failed(self, flight: Flight, error: ProxyError) -> None:
         """See `flights.Crew`."""
-        flight.failures += 1
-        timeline = flight.call.timeline
-        if error.sent is not Sent.NO:
+        timeline = flight.timeline
+        reason = None
+        if error.sent is Sent.NO:
+            if not self._moved_on(flight):
+                flight.failures += 1
+            if retries.after_unsent(error, flight.failures, self._rules.retries):
+                reason = Reason.CONNECTION
+        else:
             timeline.upstream += timeline.answered - timeline.sent
-        if self._again(flight, error):
-            if not flight.late:
-                self.retried += 1
-                self.begin(flight)
+            if error.sent is Sent.MAYBE and not flight.repeats:
+                flight.doubt = True
+                reason = retries.after_loss(
+                    error, timeline, repeatable=flight.repeatable, harmless=lambda: self._harmless(flight)
+                )
+        if reason is not None:
+            if self._again(flight, reason):
                 return
-            error = CallTimeout("No attempt succeeded in time", sent=Sent.NO)
-        self._land(flight, to_reply(error), error)
-
-    def _again(self, flight: Flight, error: ProxyError) -> bool:
-        unsent = isinstance(error, UpstreamError) and error.sent is Sent.NO and not is_permanent(error)
-        # A black hole costs a whole time-out each time: once more, not as often as a quick refusal (U4).
-        most = min(self._retries, 1) if isinstance(error, ConnectTimeout | NameTimeout) else self._retries
-        return unsent and flight.failures <= most
+            if not flight.in_time and flight.wanted:
+                error = CallTimeout("No attempt succeeded in time", sent=error.sent)
+        if flight.doubt and error.sent is Sent.NO:
+            error.sent = Sent.MAYBE  # of an attempt before
+        self.land(flight, to_reply(error), error)
 
     def answered(self, flight: Flight, reply: Reply) -> None:
         """See `flights.Crew`."""
-        timeline = flight.call.timeline
+        timeline = flight.timeline
         timeline.upstream += timeline.answered - timeline.sent
-        self._land(flight, self._credentials.mask(flight.grant, reply), None)
+        status = reply.status
+        if status < 400:
+            self.land(flight, self._credentials.mask(flight.grant, reply), None)
+            return
+        reason = self._reason(flight, reply)
+        if reason is not None and self._again(flight, reason):
+            if reply.stream is not None:
+                reply.stream.abandon()
+            return
+        if status == retries.CONFLICT:
+            self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
+        reply = self._credentials.mask(flight.grant, reply)
+        if status in retries.UNKNOWN and not flight.route.reads:
+            reply = reply.doubted()
+        self.land(flight, reply, None)
 
-    def _land(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
-        flight.land()
-        self._landed(flight, reply, error)
+    def _reason(self, flight: Flight, reply: Reply) -> Reason | None:
+        """Tell why an attempt with this answer is made again; None: it is the answer."""
+        if reply.status == retries.CONFLICT:
+            kind = conflicts.classify(reply.block, reply.body)
+            if not kind.parallel or flight.conflicts >= self._rules.retries.conflict_tries:
+                return None
+            flight.conflicts += 1
+            flight.timeline.conflicts += 1
+            flight.conflict = kind
+            return Reason.CONFLICT
+        if flight.repeats:
+            return None
+        reads = flight.route.reads
+        management = flight.grant.surface is Surface.MANAGEMENT
+        return retries.after_status(reply.status, reads=reads, repeatable=flight.repeatable, management=management)
+
+    def _again(self, flight: Flight, reason: Reason) -> bool:
+        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget."""
+        if self._stopping:
+            return False
+        delay = retries.back_off(reason, flight.conflicts, self._rules.retries)
+        if flight.deadline <= self._clock() + delay and (flight.wanted or not self.insists(flight)):
+            return False
+        if reason is Reason.CONFLICT:
+            if flight.key_line:
+                # The one before may have been stored with the refusal (talon-one-facts.md §3).
+                flight.key_line = _new_key()
+        elif not self._moved_on(flight) and not self.budget.spend():
+            self.unaffordable[reason] += 1
+            return False
+        if reason is not Reason.CONFLICT and reason is not Reason.CONNECTION:
+            flight.repeats += 1
+        self.retried[reason] += 1
+        if delay:
+            flight.rest(delay)
+        else:
+            flight.state = State.QUEUED
+            self.attempt(flight)
+        return True
+
+    def _moved_on(self, flight: Flight) -> bool:
+        """Tell whether the attempt failed because its generation was left: the next one costs nobody anything."""
+        return flight.generation is not self._upstream.current and not flight.doubt
+
+    def _harmless(self, flight: Flight) -> bool:
+        return is_harmless_twice(flight.route, flight.call.body, encoded=flight.encoded, limit=self._rules.inspect)
+
+    def land(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
+        """⇒ ANSWERED, and DONE, unless its lanes are held for a while."""
+        self._answer(flight, reply, error)
+        if reply.outcome is Sent.MAYBE and flight.lanes:
+            self._quarantine(flight)
+        else:
+            self.done(flight)
+
+    def _answer(self, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
+        flight.state = State.ANSWERED
+        flight.clear()
+        flight.withdraw()
+        if flight.place is Place.WAITING:
+            self._gates.withdraw(flight)
+        elif flight.place is Place.INSIDE:
+            self._gates.leave(flight.gates)
+        flight.place = Place.OUTSIDE
+        if flight.conflict is not None and reply.status != retries.CONFLICT:
+            self.conflicts[flight.conflict, False] += 1
+        self._lanes.landed(flight, _ending(reply))
+        flight.tower.landed(flight, reply, error)
+        self._lanes.recount(flight)
+
+    def _quarantine(self, flight: Flight) -> None:
+        """Hold its lanes for a while: what was sent may still be running."""
+        if self._rules.quarantine and not self._hurried:
+            flight.set(self._clock() + self._rules.quarantine)
+        else:
+            self.done(flight)
+
+    def done(self, flight: Flight) -> None:
+        """⇒ DONE: those behind it go on."""
+        flight.state = State.DONE
+        flight.clear()
+        if flight.gates:
+            self._gates.finished(flight.gates)
+        self._lanes.release(flight)
+        flight.tower.done(flight)
+
+    # --- what took too long ---
+
+    def overdue(self, flight: Flight) -> float:
+        """See `flights.Crew`: a write's connection is kept aside for a while, so that its end may be seen."""
+        generation = flight.generation
+        assert generation is not None
+        if not flight.lanes or self._hurried or not generation.pool.may_hold():
+            return 0.0
+        timeline = flight.timeline
+        timeline.answered = self._clock()
+        timeline.upstream += timeline.answered - timeline.sent
+        flight.doubt = True
+        error = ResponseTimeout("No complete answer within upstream.timeouts.response", sent=Sent.MAYBE)
+        self._answer(flight, to_reply(error), error)
+        return self._rules.hold
+
+    def ended(self, flight: Flight, *, seen: bool) -> None:
+        """See `flights.Crew`."""
+        if flight.state is State.DONE:
+            return
+        if seen:
+            self.done(flight)
+        else:
+            self._quarantine(flight)
+
+    # --- shutting down ---
+
+    def hurry(self, flights: Iterable[Flight]) -> None:
+        """Hold no lane any longer for what is not known: what waits behind it shall go while there is time."""
+        self._hurried = True
+        for flight in flights:
+            if flight.state is State.ANSWERED:
+                self.done(flight)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopping = self._hurried = True
+
+
+def _ending(reply: Reply) -> Ending:
+    if reply.outcome is Sent.MAYBE:
+        return Ending.UNKNOWN
+    return Ending.EXECUTED if reply.status < 300 else Ending.REFUSED
+
+
+def _new_key() -> bytes:
+    return b"Idempotency-Key: %b\r\n" % str(uuid.uuid4()).encode()

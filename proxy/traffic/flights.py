@@ -1,23 +1,38 @@
-"""A flight is one call's way to Talon.One and back. It belongs to no caller, and lands once.
+"""A flight is one exchange with Talon.One and the callers who share it. It belongs to none of them, and lands once.
 
-QUEUED ⇒ SENT ⇒ DONE, or QUEUED ⇒ DONE. A caller who leaves, or whose time is over, ends a flight only while it is
-QUEUED: nothing was sent then. A SENT one lands, whoever waits, so that its connection and its outcome stay known.
+QUEUED ⇒ SENT ⇒ ANSWERED ⇒ DONE. A failure before any byte was written, or a 409 that says "not now", puts a SENT one
+back to QUEUED, its place kept. ANSWERED: its callers have their answer, nobody can join, and it may hold its lanes for
+a while, where it is not known whether Talon.One is through with it. DONE: its lanes go on.
 
-A flight has no task: it moves in the steps in which something happens to it (a connection is granted, an answer is
-complete, its alarm rings). A task, its future and their turns of the loop cost 6 µs per call.
+Callers come and go: one who leaves, or whose time is over, disturbs nobody. A flight has no time of its own; it goes on
+while a caller waits.
+
+A flight has no task: it moves in the steps in which something happens to it (its turn comes, a connection is granted,
+an answer is complete, an alarm rings). A task, its future and their turns of the loop cost 6 µs per call.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.credentials import Grant
 from proxy.errors import ProxyError
 from proxy.messages import Answer, Call, Reply, Sent
+from proxy.talon.conflicts import Kind
+from proxy.talon.keys import Names
+from proxy.talon.routes import Route
+from proxy.traffic.gates import Gate, Key
 from proxy.upstream import Generation
+from proxy.upstream import State as Serving
 from proxy.wire.dialing import Opened
 from proxy.wire.http1 import Connection
 from proxy.wire.wheel import Deadline, Wheel
+
+if TYPE_CHECKING:
+    from proxy.traffic.lanes import Lane
+
+# What two calls have in common that may share an answer.
+Fingerprint = tuple[object, ...]
 
 
 class State(Enum):
@@ -25,14 +40,27 @@ class State(Enum):
 
     QUEUED = auto()
     SENT = auto()
+    ANSWERED = auto()
     DONE = auto()
+
+
+class Place(Enum):
+    """Where a flight is that has gates to pass."""
+
+    OUTSIDE = auto()
+    WAITING = auto()
+    INSIDE = auto()
 
 
 class Crew(Protocol):
     """Who makes a flight's attempts."""
 
     def begin(self, flight: "Flight") -> None:
-        """Make the first attempt."""
+        """Its turn has come."""
+        ...
+
+    def attempt(self, flight: "Flight") -> None:
+        """It has passed its gates, or waited long enough: make an attempt."""
         ...
 
     def send(self, flight: "Flight", connection: Connection) -> None:
@@ -47,110 +75,237 @@ class Crew(Protocol):
         """An attempt succeeded."""
         ...
 
+    def overdue(self, flight: "Flight") -> float:
+        """There is no answer in time. Gives the seconds for which the connection is kept, to see the end of it."""
+        ...
+
+    def ended(self, flight: "Flight", *, seen: bool) -> None:
+        """A connection that was kept is closed; `seen`: the exchange ended on it."""
+        ...
+
+    def done(self, flight: "Flight") -> None:
+        """Its lanes have been held long enough."""
+        ...
+
 
 class Tower(Protocol):
     """Who watches over flights and their callers."""
 
-    def overdue(self, flight: "Flight") -> None:
+    def landed(self, flight: "Flight", reply: Reply, error: ProxyError | None) -> None:
+        """It has its reply: answer its callers. `error`: what the reply is made of."""
+        ...
+
+    def done(self, flight: "Flight") -> None:
+        """It is over."""
+        ...
+
+    def overdue(self, caller: "Caller") -> None:
         """The caller's time is over."""
         ...
 
-    def left(self, flight: "Flight") -> bool:
-        """The caller is gone; True: so is the flight."""
+    def left(self, caller: "Caller") -> bool:
+        """The caller is gone; True: there will be no answer for it."""
         ...
 
     def crashed(self, flight: "Flight") -> None:
-        """A defect of ours ended it; called while the exception is handled."""
+        """A defect of ours ended the flight; called while the exception is handled."""
         ...
 
 
+class Caller(Deadline):
+    """One call, and who waits for its answer; as an alarm, the end of its time."""
+
+    __slots__ = ("_answer", "call", "flight", "gone", "joined")
+
+    def __init__(self, call: Call, answer: Answer, wheel: Wheel) -> None:
+        super().__init__(wheel)
+        self.call = call
+        self.flight: Flight
+        self.joined = False
+        self.gone = False  # it left when it was too late to take its call back
+        self._answer = answer
+
+    def answer(self, reply: Reply, lines: bytes) -> None:
+        """Give the one answer."""
+        self.clear()
+        self._answer(reply, lines)
+
+    def leave(self) -> bool:
+        """See `wire.downstream.Waiter`."""
+        return self.flight.tower.left(self)
+
+    def ring(self) -> None:
+        """See `wire.wheel.Deadline`. No callback: it would be a cycle for the collector."""
+        self.flight.overdue_for(self)
+
+
 class Flight(Deadline):
-    """One call under way, and the caller who waits for it; as an alarm, the caller's deadline."""
+    """One exchange; as an alarm, the end of a back-off while it is QUEUED, of a quarantine once it is ANSWERED."""
 
     __slots__ = (
-        "_answer",
-        "_crew",
-        "_tower",
         "_waiting_since",
+        "ahead",
         "call",
+        "callers",
+        "conflict",
+        "conflicts",
+        "counted",
+        "crew",
+        "doubt",
+        "encoded",
         "failures",
+        "fingerprint",
+        "followers",
+        "gates",
         "generation",
         "grant",
+        "idempotency_key",
+        "insists",
+        "key_line",
+        "keys",
+        "lanes",
         "lines",
+        "linked",
         "may_stream",
         "method",
+        "names",
+        "ordered",
+        "place",
+        "repeatable",
+        "repeats",
+        "route",
+        "shares",
         "state",
         "timeline",
+        "tower",
         "waits",
     )
 
     def __init__(
-        self, call: Call, grant: Grant, lines: bytes, answer: Answer, *, crew: Crew, tower: Tower, wheel: Wheel
+        self,
+        call: Call,
+        route: Route,
+        names: Names,
+        grant: Grant,
+        lines: bytes,
+        *,
+        crew: Crew,
+        tower: Tower,
+        wheel: Wheel,
     ) -> None:
         super().__init__(wheel)
+        # What it carries: its first caller's call.
         self.call = call
         self.method = call.method
         self.timeline = call.timeline
+        self.route = route
+        self.names = names
         self.grant = grant
         self.lines = lines  # of the request, but for host and key
+        self.idempotency_key: bytes | None = None  # its caller's
+        self.key_line = b""  # with one of ours
+        self.repeatable = route.reads  # executed twice it does no harm; or Talon.One heeds its Idempotency-Key
+        self.encoded = False  # its body has a Content-Encoding
+        # Who waits.
+        self.callers: list[Caller] = []
+        self.shares = False  # others may join it, and it others
+        self.fingerprint: Fingerprint = ()
+        # Its place; the lanes' and gates'.
+        self.ordered = True  # its caller did not ask for no order
+        self.keys: tuple[Key, ...] = ()  # sessions and profiles that it reads or writes
+        self.lanes: Sequence[Lane] = ()
+        self.followers: list[Flight] = []
+        self.ahead = 0  # flights that must be DONE first
+        self.counted = False  # among the flights of its lanes that somebody waits for
+        self.gates: Sequence[Gate] = ()
+        self.place = Place.OUTSIDE  # of these
+        self.linked = False  # the memory knows that it may give its session a profile
+        # Its way.
         self.state = State.QUEUED
         self.may_stream = True
-        self.failures = 0
-        self.generation: Generation | None = None  # of the attempt under way
+        self.generation: Generation | None = None  # of the latest attempt
         self.waits = False  # for a connection of that
+        self.doubt = False  # an attempt ended with nobody knowing whether it was executed
+        self.failures = 0  # attempts that failed before anything was sent
+        self.conflicts = 0  # attempts that met a full queue
+        self.conflict: Kind | None = None  # whose queue that was, the last time
+        self.repeats = 0  # attempts made again for another reason
+        self.insists: bool | None = None  # goes on without a caller; None: not asked yet
+        self.tower = tower
+        self.crew = crew
         self._waiting_since = 0.0
-        self._answer: Answer | None = answer
-        self._crew = crew
-        self._tower = tower
 
     def __repr__(self) -> str:
-        return f"<Flight {self.state.name} {self.call!r}>"
+        return f"<Flight {self.state.name} callers={len(self.callers)} ahead={self.ahead} {self.call!r}>"
+
+    # --- its callers ---
 
     @property
     def outcome(self) -> Sent:
         """What a caller who gives up now may be told."""
-        return Sent.NO if self.state is State.QUEUED else Sent.MAYBE
+        return Sent.NO if self.state is State.QUEUED and not self.doubt else Sent.MAYBE
 
     @property
-    def waited_for(self) -> bool:
-        """A caller has had no answer yet."""
-        return self._answer is not None
+    def wanted(self) -> bool:
+        """A caller waits."""
+        for caller in self.callers:  # noqa: SIM110 - a generator costs more than the answer
+            if not caller.gone:
+                return True
+        return False
 
     @property
-    def late(self) -> bool:
-        """The caller's time is over, and the alarm has not rung yet."""
-        return self.due <= self._wheel.clock()
+    def joinable(self) -> bool:
+        """One more identical call may share it."""
+        if not self.shares:
+            return False
+        if self.state is State.QUEUED and not self.doubt:
+            return True
+        generation = self.generation
+        return (
+            (self.state is State.SENT or self.state is State.QUEUED)
+            and generation is not None
+            and generation.state is Serving.SERVING
+        )
 
-    def answer(self, reply: Reply, lines: bytes) -> None:
-        """Give the caller its one answer; a reply that comes after it is dropped."""
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer(reply, lines)
-        elif reply.stream is not None:
-            reply.stream.abandon()
+    @property
+    def deadline(self) -> float:
+        """The moment at which the last caller stops waiting; in the past where nobody does."""
+        latest = 0.0
+        for caller in self.callers:
+            if not caller.gone and caller.due > latest:
+                latest = caller.due
+        return latest
 
-    def land(self) -> None:
-        """⇒ DONE."""
-        self.state = State.DONE
-        self.clear()
-        if self.waits:
-            assert self.generation is not None
-            self._stop_waiting()
-            self.generation.pool.withdraw(self)
+    @property
+    def in_time(self) -> bool:
+        """A caller waits whose time is not over, whether its alarm has rung or not."""
+        return self.deadline > self._wheel.clock()
 
-    def leave(self) -> bool:
-        """See `wire.downstream.Waiter`."""
-        return self._tower.left(self)
+    def board(self, caller: Caller) -> None:
+        """One more caller waits for it."""
+        caller.flight = self
+        self.callers.append(caller)
 
-    def ring(self) -> None:
-        """See `wire.wheel.Deadline`: the caller's time is over. No callback: it would be a cycle for the collector."""
-        self._step(self._tower.overdue)
+    def overdue_for(self, caller: Caller) -> None:
+        """The caller's time is over."""
+        try:
+            self.tower.overdue(caller)
+        except Exception:
+            self.tower.crashed(self)
 
     # --- moving ---
 
+    def ring(self) -> None:
+        """See `wire.wheel.Deadline`."""
+        if self.state is State.QUEUED:
+            self.timeline.backoff += self._wheel.clock() - self._waiting_since
+            self._step(self.crew.attempt)
+        elif self.state is State.ANSWERED:
+            self._step(self.crew.done)
+
     def begin(self) -> None:
-        """Set off."""
-        self._step(self._crew.begin)
+        """Nobody is ahead."""
+        self._step(self.crew.begin)
 
     def _step(self, move: Callable[..., None], *what: object) -> bool:
         """Move; False: that crashed, and the flight has landed."""
@@ -158,9 +313,26 @@ class Flight(Deadline):
             move(self, *what)
         except Exception:
             # Here, and not in the loop: there it would close the connection of another call.
-            self._tower.crashed(self)
+            self.tower.crashed(self)
             return False
         return True
+
+    def rest(self, seconds: float) -> None:
+        """SENT ⇒ QUEUED, and an attempt again after this time. Its place and its gates are kept."""
+        self.state = State.QUEUED
+        self._waiting_since = self._wheel.clock()
+        self.set(self._waiting_since + seconds)
+
+    def stand(self) -> None:
+        """Wait at its gates."""
+        self.place = Place.WAITING
+        self._waiting_since = self._wheel.clock()
+
+    def passed(self) -> None:
+        """See `gates.Passenger`."""
+        self.place = Place.INSIDE
+        self.timeline.gate += self._wheel.clock() - self._waiting_since
+        self._step(self.crew.attempt)
 
     def wait(self) -> None:
         """Stand in the queue for a connection of its generation."""
@@ -169,17 +341,24 @@ class Flight(Deadline):
         self._waiting_since = self._wheel.clock()
         self.generation.pool.wait(self)
 
+    def withdraw(self) -> None:
+        """Leave the queue for a connection."""
+        if self.waits:
+            assert self.generation is not None
+            self._stop_waiting()
+            self.generation.pool.withdraw(self)
+
     def granted(self, connection: Connection, opened: Opened | None) -> None:
         """See `wire.pool.Waiter`."""
         if opened is not None:
             self.timeline.connect, self.timeline.tls = opened.connect, opened.tls
         self._stop_waiting()
-        self._step(self._crew.send, connection)
+        self._step(self.crew.send, connection)
 
     def refused(self, error: ProxyError) -> None:
         """See `wire.pool.Waiter`."""
         self._stop_waiting()
-        self._step(self._crew.failed, error)
+        self._step(self.crew.failed, error)
 
     def _stop_waiting(self) -> None:
         self.waits = False
@@ -193,9 +372,31 @@ class Flight(Deadline):
 
     def answered(self, reply: Reply) -> None:
         """The exchange is over."""
-        if not self._step(self._crew.answered, reply) and reply.stream is not None:
+        if self.state is not State.SENT:
+            # Too late: the callers have had their answer, and only the end was waited for.
+            if reply.stream is not None:
+                reply.stream.abandon()
+            self._end(seen=True)
+        elif not self._step(self.crew.answered, reply) and reply.stream is not None:
             reply.stream.abandon()  # its connection would wait for a reader
 
     def failed(self, error: ProxyError) -> None:
         """The exchange is over."""
-        self._step(self._crew.failed, error)
+        if self.state is not State.SENT:
+            self._end(seen=False)
+        else:
+            self._step(self.crew.failed, error)
+
+    def overdue(self) -> float:
+        """See `wire.http1.Exchange`."""
+        try:
+            return self.crew.overdue(self)
+        except Exception:
+            self.tower.crashed(self)
+            return 0.0
+
+    def _end(self, *, seen: bool) -> None:
+        try:
+            self.crew.ended(self, seen=seen)
+        except Exception:
+            self.tower.crashed(self)

@@ -71,6 +71,9 @@ _STEADY = frozenset(
     }
 )
 Hop = tuple[Fate, bytes]
+# What is known of a whole line: whether it crosses, what is noted of it, what it says for this hop.
+_Known = tuple[bool, Noted | None, Hop | None]
+_ONLY_CROSSES: _Known = (True, None, None)
 
 
 class FieldTable:
@@ -87,7 +90,7 @@ class FieldTable:
         )
         self._prefixes = [(name, fate) for name, fate in self._named.items() if name.endswith(b"-")]
         self._names: dict[bytes, Fate] = {}
-        self._lines: dict[bytes, Fate | Hop] = {}
+        self._lines: dict[bytes, _Known] = {}
 
     def sort(self, lines: list[bytes]) -> tuple[list[bytes], list[Noted], list[Hop]]:
         """Sort field lines, which have the grammar of RFC 9112 §5 and no line ends.
@@ -101,29 +104,37 @@ class FieldTable:
         find = self._lines.get
         for line in lines:
             known = find(line)
-            if known is _CROSSES:
+            if known is _ONLY_CROSSES:
                 crossing.append(line)
             elif known is None:
                 self._sort_line(line, crossing, noted, hop)
             else:
-                hop.append(known)  # type: ignore[arg-type] # the only fate of a whole line is to cross
+                crosses, note, of_hop = known
+                if crosses:
+                    crossing.append(line)
+                if note is not None:
+                    noted.append(note)
+                if of_hop is not None:
+                    hop.append(of_hop)
         return crossing, noted, hop
 
     def _sort_line(self, line: bytes, crossing: list[bytes], noted: list[Noted], hop: list[Hop]) -> None:
         name = line[: line.index(b":")]
         fate = self._names.get(name) or self._decide(name)
-        if fate is _CROSSES or fate is _NOTED:
+        known = _ONLY_CROSSES
+        if fate is _NOTED or fate is _TAKEN:
+            known = (fate is _NOTED, (name.lower(), line[len(name) + 1 :].strip()), None)
+        elif fate is _DROPPED:
+            return
+        elif fate is not _CROSSES:
+            known = (False, None, (fate, line[len(name) + 1 :].strip()))
+        crosses, note, of_hop = known
+        if crosses:
             crossing.append(line)
-        if fate is _CROSSES:
-            self._remember(name, line, fate)
-        elif fate is _NOTED or fate is _TAKEN:
-            noted.append((name.lower(), line[len(name) + 1 :].strip()))
-        elif fate is not _DROPPED:
-            entry = (fate, line[len(name) + 1 :].strip())
-            hop.append(entry)
-            self._remember(name, line, entry)
-
-    def _remember(self, name: bytes, line: bytes, known: Fate | Hop) -> None:
+        if note is not None:
+            noted.append(note)
+        if of_hop is not None:
+            hop.append(of_hop)
         if name.lower() in _STEADY and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
             self._lines[line] = known
 

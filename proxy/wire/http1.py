@@ -28,11 +28,12 @@ PEEK_AFTER = 0.02  # seconds of idleness after which the socket is asked; a busy
 
 
 class State(Enum):
-    """OPENING ⇒ IDLE ⇄ ACTIVE ⇒ CLOSED; any ⇒ CLOSED."""
+    """OPENING ⇒ IDLE ⇄ ACTIVE ⇒ HELD ⇒ CLOSED; any ⇒ CLOSED. HELD: only the end of an exchange is waited for."""
 
     OPENING = auto()
     IDLE = auto()
     ACTIVE = auto()
+    HELD = auto()
     CLOSED = auto()
 
 
@@ -51,7 +52,10 @@ _POLITE = (Closing.IDLE, Closing.AGE, Closing.SWITCH)  # the peer has done nothi
 
 
 class Exchange(Protocol):
-    """What is asked of a connection, and who is told what becomes of it: `sent`, then one of the others, once."""
+    """What is asked of a connection, and who is told what becomes of it: `sent`, then `answered` or `failed`, once.
+
+    Where the answer does not come in time, it is asked whether to go on: `overdue`.
+    """
 
     @property
     def method(self) -> bytes:
@@ -78,6 +82,11 @@ class Exchange(Protocol):
 
     def failed(self, error: ProxyError) -> None:
         """There will be none."""
+        ...
+
+    def overdue(self) -> float:
+        """There is no answer in time. 0: `failed` follows, and the connection closes. More: so many seconds are left
+        for the end to be seen; `answered` or `failed` tell whether it was, and the connection closes then."""
         ...
 
 
@@ -204,7 +213,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came: part of the answer, or a reason to close."""
-        if self.state is not State.ACTIVE:
+        if self._exchange is None:
             # Unasked: an answer to nobody, a 408, garbage (U16). Who sends that may not have the next request.
             self.close(Closing.PEER)
             return
@@ -389,7 +398,11 @@ class Connection(asyncio.Protocol):
         self.keep_alive = head.fields.keep_alive
         # An answer that came before the request was out leaves bytes on the way that nobody may take for the next.
         reusable = (
-            reusable and head.fields.keeps and not self._talkative and not self._transport.get_write_buffer_size()
+            reusable
+            and head.fields.keeps
+            and self.state is State.ACTIVE
+            and not self._talkative
+            and not self._transport.get_write_buffer_size()
         )
         self._forget()
         if reusable:
@@ -415,6 +428,12 @@ class Connection(asyncio.Protocol):
         if self._exchange is None:
             return
         if self._due > self._clock():
+            self._alarm.set(self._due)
+            return
+        hold = self._exchange.overdue() if self.state is State.ACTIVE and self._stream is None else 0.0
+        if hold:
+            self.state = State.HELD
+            self._due = self._clock() + hold
             self._alarm.set(self._due)
         else:
             self._fail(ResponseTimeout("No complete answer within upstream.timeouts.response", sent=Sent.MAYBE))

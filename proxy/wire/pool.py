@@ -28,6 +28,7 @@ AGE_SPREAD = 0.2
 SHORTEST_IDLE = 1.0  # seconds; an observed idle limit is never taken to be less
 CAUTION = 0.8  # of the idle time after which a peer was seen to close
 BOLDNESS = 1.05
+HELD_SHARE = 4
 REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to restore the warm minimum
 
 
@@ -94,8 +95,17 @@ class Pool:
 
     @property
     def active(self) -> int:
-        """Connections with an exchange."""
+        """Connections with an exchange, held ones included."""
         return len(self._active)
+
+    @property
+    def held(self) -> int:
+        """Connections that are kept only to see the end of an exchange."""
+        return sum(connection.state is State.HELD for connection in self._active)
+
+    def may_hold(self) -> bool:
+        """One more connection may be held: a quarter of the maximum."""
+        return self.held < self._limits.max // HELD_SHARE
 
     @property
     def opening(self) -> int:

@@ -1,0 +1,154 @@
+"""Keys say which session and which profiles a call names, in its path and in its body. Pure.
+
+They decide a call's place in line, so they are the *decoded* ids: `/customer_profiles/j%40x.de` and
+`"profileId":"j@x.de"` are one customer. A body is parsed whole, up to `limits.inspect`, and never searched by bytes:
+nested and repeated keys would be found where Talon.One does not look. What cannot be read is no error here, it is
+Talon.One's to answer; it is told as a reason, and counted.
+"""
+
+from enum import Enum
+
+import orjson
+
+from proxy.talon.operations import Pointer
+from proxy.talon.routes import Route
+
+_CUSTOMER_SESSION = "updateCustomerSessionV2"
+_LEGACY_SESSION = "updateCustomerSession"
+_CUSTOMER_PROFILE = "updateCustomerProfileV2"
+# Operations by which a session comes to a profile.
+_LINKING = frozenset({_CUSTOMER_SESSION, _LEGACY_SESSION})
+_FINAL_OPERATIONS = frozenset({"returnCartItems", "reopenCustomerSession"})
+_FINAL_STATES = frozenset({"closed", "cancelled", None})
+
+
+class Unkeyed(Enum):
+    """Why the ids in a body are not known, as metrics name it."""
+
+    TOO_LARGE = "too_large"  # for limits.inspect
+    COMPRESSED = "compressed"
+    NOT_JSON = "not_json"
+    SHAPE = "shape"  # JSON, but not an id where one belongs
+    TOO_MANY = "too_many"  # more ids than lanes a call may stand in
+
+
+class Names:
+    """What a call names. `profiles` without repeats, and without the empty id of customers who are not known."""
+
+    __slots__ = ("profiles", "session", "unkeyed")
+
+    def __init__(self, session: str | None, profiles: tuple[str, ...], unkeyed: Unkeyed | None) -> None:
+        self.session = session
+        self.profiles = profiles
+        self.unkeyed = unkeyed
+
+    def __repr__(self) -> str:
+        # No ids: they stay out of logs.
+        return f"<Names session={self.session is not None} profiles={len(self.profiles)} unkeyed={self.unkeyed}>"
+
+
+NOTHING = Names(None, (), None)
+
+
+def names(route: Route, body: bytes, *, encoded: bool, limit: int) -> Names:
+    """Read what a call names. `encoded`: the body has a Content-Encoding; `limit`: bytes of a body that is parsed."""
+    operation = route.operation
+    if operation.bulk:
+        return NOTHING
+    session = route.session
+    profile = route.profile
+    profiles: tuple[str, ...] = (profile,) if profile else ()
+    if not operation.session.pointers and not operation.profile.pointers:
+        return Names(session, profiles, None)
+    document = parse(body, encoded=encoded, limit=limit)
+    if isinstance(document, Unkeyed):
+        return Names(session, profiles, document)
+    try:
+        for pointer in operation.profile.pointers:
+            for found in _at(document, pointer, 0):
+                if found and found not in profiles:
+                    profiles = (*profiles, found)
+        for pointer in operation.session.pointers:
+            for found in _at(document, pointer, 0):
+                session = found or session
+    except _NoIdError:
+        return Names(session, profiles, Unkeyed.SHAPE)
+    return Names(session, profiles, None)
+
+
+def links(route: Route) -> bool:
+    """Tell whether the call, if it succeeds, makes the profile it names the session's."""
+    return route.operation.name in _LINKING and not route.dry
+
+
+def decides_fate(route: Route, body: bytes, *, encoded: bool, limit: int) -> bool:
+    """Tell whether the call decides what becomes of an order: closed, cancelled, returned, reopened.
+
+    An update of a session that cannot be read may be one.
+    """
+    name = route.operation.name
+    if route.dry:
+        return False
+    return name in _FINAL_OPERATIONS or (
+        name in _LINKING and _state(name, parse(body, encoded=encoded, limit=limit)) in _FINAL_STATES
+    )
+
+
+def is_harmless_twice(route: Route, body: bytes, *, encoded: bool, limit: int) -> bool:
+    """Tell whether the same bytes once more change nothing, because Talon.One merges them (design.md §6).
+
+    A session's update that leaves it open, and a profile's that adds to no audience. What cannot be read is not.
+    """
+    name = route.operation.name
+    if name not in (_CUSTOMER_SESSION, _CUSTOMER_PROFILE):
+        return False
+    document = parse(body, encoded=encoded, limit=limit)
+    if name == _CUSTOMER_SESSION:
+        return _state(name, document) == "open"
+    return isinstance(document, dict) and "audiencesChanges" not in document
+
+
+def parse(body: bytes, *, encoded: bool, limit: int) -> object:
+    """Parse a body, or say why not: an `Unkeyed`."""
+    if encoded:
+        return Unkeyed.COMPRESSED
+    if len(body) > limit:
+        return Unkeyed.TOO_LARGE
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Unkeyed.NOT_JSON
+
+
+def _state(operation: str, document: object) -> str | None:
+    """Give the state that an update asks for; a session stays open where none is named. None: cannot be told."""
+    if isinstance(document, Unkeyed):
+        return None
+    if operation == _CUSTOMER_SESSION and isinstance(document, dict):
+        document = document.get("customerSession")
+    state = document.get("state") if isinstance(document, dict) else None
+    return state if isinstance(state, str) else "open"
+
+
+class _NoIdError(Exception):
+    """Something other than an id stands where one belongs."""
+
+
+def _at(value: object, pointer: Pointer, depth: int) -> list[str]:
+    """Find the ids at a pointer. Absent and null name nothing."""
+    for token in pointer[depth:]:
+        depth += 1
+        if value is None:
+            return []
+        if token == "*":  # noqa: S105 - of a JSON pointer
+            if not isinstance(value, list):
+                raise _NoIdError
+            return [found for item in value for found in _at(item, pointer, depth)]
+        if not isinstance(value, dict):
+            raise _NoIdError
+        value = value.get(token)
+    if value is None:
+        return []
+    if not isinstance(value, str):
+        raise _NoIdError
+    return [value]

@@ -1,0 +1,114 @@
+"""The memory of which session belongs to which profile.
+
+Many calls name a session and not its profile: returns, a reopening, an update without `profileId`. Talon.One counts
+them against the profile all the same (talon-one-facts.md §2), so the profiles are remembered that earlier updates
+named. Such a profile is *pending* while the call that names it is under way; then it is *the* profile, or forgotten,
+or, where the outcome is unknown, one of several possible ones.
+
+Bounded: `lanes.memory` sessions, the least recently used forgotten first, and all after an hour without use. One takes
+some 0.5 KB.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+IDLE = 3600.0  # seconds
+
+# Application and session id.
+Session = tuple[str, str]
+
+
+class _Links:
+    """Of one session."""
+
+    __slots__ = ("pending", "possible", "used")
+
+    def __init__(self) -> None:
+        self.possible: tuple[str, ...] = ()
+        self.pending: dict[str, int] | None = None  # by how many calls under way; there is none for long
+        self.used = 0.0
+
+
+class Memory:
+    """Profiles by session."""
+
+    def __init__(self, size: int, clock: Callable[[], float]) -> None:
+        self._size = size
+        self._clock = clock
+        self._sessions: OrderedDict[Session, _Links] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __repr__(self) -> str:
+        return f"<Memory sessions={len(self)}>"
+
+    def profiles(self, session: Session) -> tuple[str, ...]:
+        """Give every profile that the session may belong to."""
+        links = self._find(session)
+        if links is None:
+            return ()
+        if links.pending is None:
+            return links.possible
+        return tuple(dict.fromkeys((*links.possible, *links.pending)))
+
+    def admitted(self, session: Session, profile: str) -> None:
+        """Note that a call under way names this profile. One of the three below must follow."""
+        links = self._find(session)
+        if links is None:
+            links = self._sessions[session] = _Links()
+            links.used = self._clock()
+            self._forget()
+        if links.pending is None:
+            links.pending = {}
+        links.pending[profile] = links.pending.get(profile, 0) + 1
+
+    def confirmed(self, session: Session, profile: str) -> None:
+        """The call succeeded: this is the profile."""
+        links = self._settled(session, profile)
+        if links is not None:
+            links.possible = (profile,)
+
+    def refused(self, session: Session, profile: str) -> None:
+        """The call was refused or never sent."""
+        self._settled(session, profile)
+
+    def doubted(self, session: Session, profile: str) -> None:
+        """Nobody knows what became of the call: what was before may still be so."""
+        links = self._settled(session, profile)
+        if links is not None and profile not in links.possible:
+            # More than a call can stand in lanes for is of no use.
+            links.possible = (*links.possible[-2:], profile)
+
+    def _find(self, session: Session) -> _Links | None:
+        links = self._sessions.get(session)
+        if links is not None:
+            self._sessions.move_to_end(session)
+            links.used = self._clock()
+        return links
+
+    def _settled(self, session: Session, profile: str) -> _Links | None:
+        links = self._sessions.get(session)
+        if links is None:
+            return None  # forgotten meanwhile: there were too many
+        pending = links.pending or {}
+        count = pending.get(profile, 0)
+        if count > 1:
+            pending[profile] = count - 1
+        else:
+            pending.pop(profile, None)
+        if not pending:
+            links.pending = None
+        return links
+
+    def _forget(self) -> None:
+        """Let go what is too much, and one or two that are too old: there is no sweep."""
+        while len(self._sessions) > self._size:
+            self._sessions.popitem(last=False)
+        oldest = self._clock() - IDLE
+        for _ in range(min(2, len(self._sessions))):
+            session = next(iter(self._sessions))
+            links = self._sessions[session]
+            if links.used >= oldest or links.pending is not None:
+                return
+            del self._sessions[session]

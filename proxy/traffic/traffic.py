@@ -1,0 +1,63 @@
+"""The traffic room: everything that decides when a call may go, built once and handed to the pipeline."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy.credentials import Credentials
+from proxy.traffic.attempts import Attempts
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.gates import Gates
+from proxy.traffic.lanes import Lanes
+from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.memory import Memory
+from proxy.traffic.reads import Reads
+from proxy.traffic.sharing import Profile, Sharing
+from proxy.upstream import Upstream
+
+PROFILES = 2_000  # watched for being shared; one that matters is named far more often than so many others
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Settings of the room. `memory`: sessions remembered; `shared_profiles`: ids of those known to be shared."""
+
+    attempts: AttemptRules
+    lanes: LaneRules = field(default_factory=LaneRules)
+    memory: int = 100_000
+    shared_profiles: tuple[str, ...] = ()
+    shared_after: int = 8
+
+
+class Traffic:
+    """Lanes, gates, reads, memory, and the attempts of flights. `shared` is told of each profile found to be shared."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        credentials: Credentials,
+        rules: Rules,
+        *,
+        clock: Callable[[], float],
+        shared: Callable[[Profile], None] = lambda _: None,
+    ) -> None:
+        self.lanes = make_lanes(rules, clock=clock, shared=shared)
+        self.memory, self.sharing = self.lanes.memory, self.lanes.sharing
+        self.gates, self.reads = self.lanes.gates, self.lanes.reads
+        self.attempts = Attempts(upstream, credentials, self.lanes, self.gates, rules.attempts, clock=clock)
+
+    def __repr__(self) -> str:
+        return f"<Traffic {self.lanes!r} {self.gates!r} {self.reads!r} {self.memory!r}>"
+
+
+def make_lanes(
+    rules: Rules, *, clock: Callable[[], float], shared: Callable[[Profile], None] = lambda _: None
+) -> Lanes:
+    """Build the lanes with all they need."""
+    return Lanes(
+        rules.lanes,
+        memory=Memory(rules.memory, clock),
+        sharing=Sharing(clock, listed=rules.shared_profiles, after=rules.shared_after, size=rules.memory, began=shared),
+        gates=Gates(),
+        reads=Reads(),
+        clock=clock,
+    )

@@ -1,0 +1,212 @@
+"""The traffic room and the pipeline before a fake upstream: the test admits, answers and lets time pass."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from proxy.callers import Callers
+from proxy.credentials import Application, Credentials
+from proxy.errors import ProxyError
+from proxy.fields import request_table
+from proxy.messages import Call, Fields, Reply, Sent, Timeline, joined
+from proxy.pipeline import Pipeline
+from proxy.pipeline import Rules as PipelineRules
+from proxy.secret import Secret
+from proxy.talon.routes import Routes
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.flights import Flight
+from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.traffic import Rules as TrafficRules
+from proxy.traffic.traffic import Traffic
+from tests.harness import KEY, Witness
+from tests.upstream_fakes import FakeClock, FakeUpstream, SentRequest
+
+APPLICATIONS = (Application("default"), Application("other"), Application("sandbox", environment="sandbox"))
+_MANAGEMENT = Secret("m" * 64)
+
+
+class Shopper:
+    """One call and the answers it got."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.answers: list[Reply] = []
+        self.lines = b""
+        self.waiter: Any = None
+        self.on_answer: Callable[[], object] = lambda: None
+
+    def answer(self, reply: Reply, lines: bytes) -> None:
+        self.answers.append(reply)
+        self.lines = lines
+        self.on_answer()
+
+    @property
+    def flight(self) -> Flight:
+        flight = self.waiter.flight
+        assert isinstance(flight, Flight)
+        return flight
+
+    @property
+    def reply(self) -> Reply:
+        (reply,) = self.answers
+        return reply
+
+    @property
+    def failure(self) -> tuple[int, bytes | None, bytes | None]:
+        fields = dict(line.split(b": ", 1) for line in self.reply.block.split(b"\r\n") if line)
+        token = fields.get(b"Proxy-Status", b"").removeprefix(b"talon-proxy; error=")
+        return self.reply.status, token, fields.get(b"Talon-Proxy-Outcome")
+
+    @property
+    def joined(self) -> bool:
+        return self.call.timeline.joined
+
+
+class Shop:
+    """Every room between the listener and the wire, on a clock that moves when told."""
+
+    def __init__(
+        self,
+        *,
+        lanes: LaneRules | None = None,
+        attempts: AttemptRules | None = None,
+        pipeline: PipelineRules | None = None,
+        applications: tuple[Application, ...] = APPLICATIONS[:1],
+        inject: str = "always",
+        management: bool = False,
+        memory: int = 1000,
+        shared: tuple[str, ...] = (),
+        shared_after: int = 8,
+    ) -> None:
+        self.clock = FakeClock()
+        self.upstream = FakeUpstream(self.clock)
+        self.witness = Witness()
+        self.wheel = self.clock.wheel()
+        keys = {application.name: Secret(KEY + application.name) for application in applications}
+        if len(applications) == 1:
+            keys = {applications[0].name: Secret(KEY)}
+        self.credentials = Credentials(
+            applications, keys, inject=inject, management=Secret("m" * 64) if management else None
+        )
+        self.newly_shared: list[tuple[str, str]] = []
+        rules = TrafficRules(
+            attempts or AttemptRules(response_timeout=10.0),
+            lanes=lanes or LaneRules(),
+            memory=memory,
+            shared_profiles=shared,
+            shared_after=shared_after,
+        )
+        self.traffic = Traffic(
+            self.upstream,  # type: ignore[arg-type]
+            self.credentials,
+            rules,
+            clock=self.clock,
+            shared=self.newly_shared.append,
+        )
+        self.lanes, self.attempts = self.traffic.lanes, self.traffic.attempts
+        self.gates, self.reads, self.memory = self.traffic.gates, self.traffic.reads, self.traffic.memory
+        self.pipeline = Pipeline(
+            Routes(management=management),
+            Callers(),
+            self.credentials,
+            self.traffic,
+            self.witness,
+            self.wheel,
+            rules=pipeline or PipelineRules(total_timeout=15.0),
+        )
+
+    def submit(self, method: bytes, target: bytes, body: object = b"", *fields: tuple[bytes, bytes]) -> Shopper:
+        """Give a complete call to the pipeline. `body`: bytes, or what becomes JSON."""
+        crossing, noted, _ = request_table().sort([name + b": " + value for name, value in fields])
+        found = Fields(joined(crossing), noted)
+        found.host = b"localhost"
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        shopper = Shopper(Call(method, target, found, content, Timeline(self.clock.now, self.clock.now)))
+        shopper.waiter = self.pipeline.submit(shopper.call, shopper.answer)
+        return shopper
+
+    def session(
+        self, session: str, profile: str | None = None, *fields: tuple[bytes, bytes], **values: object
+    ) -> Shopper:
+        """Update a session."""
+        document: dict[str, object] = {**values}
+        if profile is not None:
+            document["profileId"] = profile
+        return self.submit(
+            b"PUT", b"/v2/customer_sessions/%b" % session.encode(), {"customerSession": document}, *fields
+        )
+
+    def profile(self, profile: str, *fields: tuple[bytes, bytes], **attributes: object) -> Shopper:
+        """Update a profile."""
+        target = b"/v2/customer_profiles/%b" % profile.encode()
+        return self.submit(b"PUT", target, {"attributes": attributes}, *fields)
+
+    def event(self, profile: str, *fields: tuple[bytes, bytes], **values: object) -> Shopper:
+        return self.submit(b"POST", b"/v2/events", {"profileId": profile, "type": "seen", **values}, *fields)
+
+    def read(self, target: bytes = b"/v2/customer_sessions/s", *fields: tuple[bytes, bytes]) -> Shopper:
+        return self.submit(b"GET", target, b"", *fields)
+
+    # --- the upstream ---
+
+    @property
+    def sent(self) -> list[SentRequest]:
+        """Everything that was ever sent, in its order."""
+        return self.upstream.connection.sent
+
+    def under_way(self) -> list[SentRequest]:
+        """Give what was sent and has no end yet."""
+        return [asked for asked in self.sent if not asked.ended]
+
+    def asked(self, shopper: Shopper) -> SentRequest:
+        """Give the latest request that was sent for this call."""
+        return [asked for asked in self.sent if asked.exchange.timeline is shopper.call.timeline][-1]
+
+    def was_sent(self, shopper: Shopper) -> bool:
+        return any(asked.exchange.timeline is shopper.call.timeline for asked in self.sent)
+
+    def reply_to(self, shopper: Shopper, status: int = 200, body: bytes = b"OK", **options: Any) -> None:
+        """Answer what was sent last for this call."""
+        self.upstream.end(self.asked(shopper), status, body, **options)
+
+    def lose(self, shopper: Shopper, error: ProxyError) -> None:
+        self.upstream.break_off_of(self.asked(shopper), error)
+
+    # --- what must be so when nothing is under way ---
+
+    def assert_idle(self) -> None:
+        """Nothing is left of calls that are over (invariant 9)."""
+        assert self.pipeline.in_flight == 0
+        assert not self.pipeline.flights
+        assert len(self.lanes) == 0
+        assert len(self.gates) == 0
+        assert len(self.reads) == 0
+        assert self.lanes.waiting == 0
+        assert not self.upstream.waiting
+
+
+PARALLEL_SESSION = orjson.dumps(
+    {"message": "Too many requests are updating this session at the same time", "StatusCode": 409}
+)
+PARALLEL_PROFILE = orjson.dumps(
+    {"message": "Too many requests are updating this profile at the same time", "StatusCode": 409}
+)
+
+
+def fields_of(block: bytes) -> Mapping[bytes, bytes]:
+    return dict(line.split(b": ", 1) for line in block.split(b"\r\n") if line)
+
+
+@contextmanager
+def ended(shop: Shop) -> Iterator[Shop]:
+    """Let everything end at the end of a test."""
+    yield shop
+    shop.pipeline.refuse_unsent()
+    for asked in shop.under_way():
+        shop.upstream.end(asked)
+    shop.assert_idle()
+
+
+__all__ = ["APPLICATIONS", "PARALLEL_PROFILE", "PARALLEL_SESSION", "Sent", "Shop", "Shopper", "ended", "fields_of"]

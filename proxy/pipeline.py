@@ -7,8 +7,8 @@ the loop (invariant 1). Everything that can be refused is refused there.
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy import fields
@@ -55,6 +55,7 @@ class Rules:
     """Settings that concern a call as a whole; times in seconds, `inspect` in bytes."""
 
     total_timeout: float
+    total_timeouts: Mapping[str, float] = field(default_factory=dict)  # of operations that have their own
     base_path: str | None = None
     inspect: int = 256 * 1024
     coalescing: bool = True
@@ -118,9 +119,9 @@ class Pipeline:
             flight = make_flight(
                 call, found, route, grant, self._rules, crew=self._attempts, tower=self, wheel=self._wheel
             )
-            timeout = (
-                self._rules.total_timeout if found.timeout is None else min(found.timeout, self._rules.total_timeout)
-            )
+            timeout = self._rules.total_timeouts.get(call.operation, self._rules.total_timeout)
+            if found.timeout is not None and found.timeout < timeout:
+                timeout = found.timeout
             due = call.timeline.complete + timeout
             place = self._lanes.admit(flight)
         except ProxyError as error:

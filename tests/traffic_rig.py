@@ -79,6 +79,7 @@ class Shop:
         memory: int = 1000,
         shared: tuple[str, ...] = (),
         shared_after: int = 8,
+        concurrency: int = 1000,
     ) -> None:
         self.clock = FakeClock()
         self.upstream = FakeUpstream(self.clock)
@@ -97,6 +98,7 @@ class Shop:
             memory=memory,
             shared_profiles=shared,
             shared_after=shared_after,
+            concurrency=concurrency,
         )
         self.traffic = Traffic(
             self.upstream,  # type: ignore[arg-type]
@@ -206,6 +208,7 @@ def ended(shop: Shop) -> Iterator[Shop]:
     shop.pipeline.refuse_unsent()
     for asked in shop.under_way():
         shop.upstream.end(asked)
+    shop.attempts.hurry(shop.pipeline.flights)
     shop.assert_idle()
 
 

@@ -22,7 +22,7 @@ from proxy.wire.dialing import is_permanent
 
 IDLE_CLOSE = 0.25  # seconds after the first written byte within which a reused connection may have been closed before
 STATUS_WAIT = 0.1, 0.3  # seconds, from and to, before a read is repeated that Talon.One could not answer
-THROTTLED_WAIT = 0.4, 1.0  # three calls a second are allowed (talon-one-facts.md §7)
+THROTTLED_WAIT = 0.4, 1.0  # three calls a second are taken per endpoint
 UNAVAILABLE = frozenset({502, 503, 504})
 UNKNOWN = frozenset({502, 504})  # a gateway's word for "I do not know what became of it"
 TOO_MANY = 429

@@ -23,7 +23,12 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def pending(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nothing reads yet changes from day to day; that it is told does not."""
-    keys = ("limits.concurrency", "management.rate", "upstream.timeouts.operations.<operationId>")
+    keys = (
+        "limits.concurrency",
+        "management.rate",
+        "next_api_key_file",
+        "upstream.timeouts.operations.<operationId>",
+    )
     for module in ("loading", "command"):
         monkeypatch.setattr(f"proxy.settings.{module}.PENDING", keys)
 

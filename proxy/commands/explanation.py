@@ -187,7 +187,7 @@ def _chosen_by(credentials: Credentials, head: RequestHead, call: Call, found: f
     cut_off = head.target.removesuffix(call.target)
     if cut_off.endswith(b"/app/%b" % grant.application.name.encode()):
         return "the path"
-    return "being the only one" if len(credentials.applications) == 1 else "default"
+    return "being the only one" if len(credentials.applications) == 1 else "the name default"
 
 
 def _authorization(credentials: Credentials, grant: Grant) -> str:

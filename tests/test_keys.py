@@ -131,8 +131,9 @@ def test_ids_that_differ_in_spelling_are_two() -> None:
 
 def test_only_the_place_where_talon_one_looks_counts() -> None:
     """No search by bytes would tell these apart: nested, quoted, repeated, escaped keys."""
-    body = b"""{"profileId": "no", "customerSession": {"attributes": {"profileId": "no", "x": "\\"profileId\\":\\"no\\""},
-        "profileId": "first", "pro\\u0066ileId": "last"}, "x": {"customerSession": {"profileId": "no"}}}"""
+    body = rb"""{"profileId": "no", "customerSession": {
+        "attributes": {"profileId": "no", "x": "\"profileId\":\"no\""}, "profileId": "first", "pro\u0066ileId": "last"},
+        "x": {"customerSession": {"profileId": "no"}}}"""
 
     assert named(SESSION, body) == ("s", ("last",))
 

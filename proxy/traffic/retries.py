@@ -17,7 +17,7 @@ from proxy.errors import (
     ProxyError,
     UpstreamError,
 )
-from proxy.messages import Sent, Timeline
+from proxy.messages import Timeline
 from proxy.wire.dialing import is_permanent
 
 IDLE_CLOSE = 0.25  # seconds after the first written byte within which a reused connection may have been closed before

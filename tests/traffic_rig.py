@@ -203,6 +203,7 @@ def fields_of(block: bytes) -> Mapping[bytes, bytes]:
 def ended(shop: Shop) -> Iterator[Shop]:
     """Let everything end at the end of a test."""
     yield shop
+    shop.attempts.hurry(shop.pipeline.flights)
     shop.pipeline.refuse_unsent()
     for asked in shop.under_way():
         shop.upstream.end(asked)

@@ -183,7 +183,7 @@ class Pipeline:
             timeline = call.timeline
             timeline.answered = self._wheel.clock()
             timeline.upstream = timeline.answered - timeline.complete
-        self._answer(call, caller.answer, reply)
+        self._give(caller, reply)
 
     def _stream_to_one(self, flight: Flight, callers: list[Caller], reply: Reply) -> list[Caller]:
         """Choose who reads an answer too large to hold. The others of a read share a new one.
@@ -268,8 +268,7 @@ class Pipeline:
 
     def crashed(self, flight: Flight) -> None:
         """See `traffic.flights.Tower`."""
-        request_id = flight.call.request_id.decode("latin-1")
-        _LOG.exception("a call failed", extra={"fields": {"request_id": request_id}})
+        _report(flight.call)
         error = InternalError(sent=flight.outcome)
         if flight.ahead:
             # Its place stays, or those behind it would not wait for those ahead of it.
@@ -306,7 +305,16 @@ class Pipeline:
     def _end(self, caller: Caller, error: ProxyError) -> None:
         """Answer one caller, whatever becomes of its flight."""
         caller.call.error = error.category.value
-        self._answer(caller.call, caller.answer, to_reply(error))
+        self._give(caller, to_reply(error))
+
+    def _give(self, caller: Caller, reply: Reply) -> None:
+        """Answer a caller; where that crashes, it is felt by no other caller of the flight."""
+        try:
+            self._answer(caller.call, caller.answer, reply)
+        except Exception:
+            _report(caller.call)
+            if reply.stream is not None:
+                reply.stream.abandon()
 
     def _answer(self, call: Call, answer: Answer, reply: Reply) -> None:
         if not call.timeline.ready:
@@ -343,3 +351,8 @@ def make_flight(
         application = grant.application.name
         flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
     return flight
+
+
+def _report(call: Call) -> None:
+    """Log the defect of ours that is being handled."""
+    _LOG.exception("a call failed", extra={"fields": {"request_id": call.request_id.decode("latin-1")}})

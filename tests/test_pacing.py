@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.credentials import Application
+from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.pacing import ENDPOINTS, Pacing
 from tests.clock import Time
 from tests.traffic_rig import Shop, ended
@@ -37,7 +37,7 @@ def test_endpoints_that_are_not_used_are_forgotten() -> None:
 
 
 async def test_management_calls_wait_their_turn_and_too_many_are_refused() -> None:
-    with ended(Shop(management=True, applications=(Application("default"),))) as shop:
+    with ended(Shop(management=True, attempts=AttemptRules(response_timeout=10.0))) as shop:
         shop.upstream.ready = True
         shoppers = [shop.submit(b"POST", b"/v1/applications/1/x", b"{}") for _ in range(40)]
 

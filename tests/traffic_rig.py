@@ -93,7 +93,7 @@ class Shop:
         )
         self.newly_shared: list[tuple[str, str]] = []
         rules = TrafficRules(
-            attempts or AttemptRules(response_timeout=10.0),
+            attempts or AttemptRules(response_timeout=10.0, management_rate=0.0),
             lanes=lanes or LaneRules(),
             memory=memory,
             shared_profiles=shared,
@@ -205,6 +205,7 @@ def fields_of(block: bytes) -> Mapping[bytes, bytes]:
 def ended(shop: Shop) -> Iterator[Shop]:
     """Let everything end at the end of a test."""
     yield shop
+    shop.attempts.hurry(shop.pipeline.flights)
     shop.pipeline.refuse_unsent()
     for asked in shop.under_way():
         shop.upstream.end(asked)

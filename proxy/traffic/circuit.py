@@ -61,7 +61,7 @@ class Circuit:
         """Talon.One answered: anything but 502, 503, 504."""
         self._in_a_row = 0
         second = int(self._clock())
-        if second != self._second:
+        if second > self._second:
             self._turn(second)
         self._calls[second % WINDOW] += 1
         if self.state is not State.CLOSED:
@@ -71,7 +71,7 @@ class Circuit:
         """A call failed. `about`: the session or profile it named; `connecting`: there was no connection."""
         self.last_error = error
         second = int(self._clock())
-        if second != self._second:
+        if second > self._second:
             self._turn(second)
         self._calls[second % WINDOW] += 1
         self._failed[second % WINDOW].append(about)

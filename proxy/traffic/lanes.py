@@ -306,11 +306,14 @@ class Lanes:
     def _run(self) -> None:
         """Let them begin, one after the other: a flight nobody wants ends at once, and releases the next."""
         self._running = True
-        while self._ready:
-            flight = self._ready.popleft()
-            flight.timeline.lane = self._clock() - flight.timeline.complete
-            flight.begin()
-        self._running = False
+        try:
+            while self._ready:
+                flight = self._ready.popleft()
+                flight.timeline.lane = self._clock() - flight.timeline.complete
+                if flight.state is State.QUEUED:  # one that began before may have ended this one
+                    flight.begin()
+        finally:
+            self._running = False
 
     # --- what is told of them ---
 

@@ -15,7 +15,7 @@ A12             test_reads: closed_nobody_finds_it_any_more; a lane is its tail,
 A13, A14        no flight and no call has a task or future: nothing is cancelled, no exception is stored. Both ends in
                 one turn: test_pipeline: an_answer_and_the_deadline_in_the_same_turn_make_one_answer
 A15, A28        test_an_answer_that_is_decided_is_not_joined
-A16, A17        test_a_failure_is_shared; retries are the flight's: test_attempts
+A16, A17        test_a_failure_is_shared; retries are the flight's: test_outcomes
 A18             a sent flight is answered, lost or timed out within upstream.timeouts.response, and is repeated a
                 bounded number of times; one that is not sent yet gets no older by waiting
 A19             there is no circuit yet
@@ -37,8 +37,8 @@ B5              test_one_who_is_next_may_end_before_it_knows
 B6              test_a_crash_releases_the_lane
 B7              test_what_nobody_waits_for_is_not_sent
 B8              test_a_write_whose_caller_left_holds_its_place_until_it_is_answered
-B9              test_attempts: after_an_unknown_outcome_the_lane_rests
-B10             test_attempts: a_wait_counts_against_the_callers_time
+B9              test_outcomes: after_an_unknown_outcome_the_lane_rests
+B10             test_outcomes: a_wait_counts_against_the_callers_time
 B11             test_the_time_in_line_is_the_callers_time
 B12             test_a_lane_takes_so_many_callers
 B13, B27        test_a_hot_session_holds_no_connection_and_nobody_else_up

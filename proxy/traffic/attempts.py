@@ -26,7 +26,7 @@ from proxy.errors import (
     UpstreamError,
     to_reply,
 )
-from proxy.messages import Reply, Sent
+from proxy.messages import Reply, Sent, Source
 from proxy.talon import conflicts
 from proxy.talon.conflicts import Kind
 from proxy.talon.keys import decides_fate, is_harmless_twice
@@ -259,8 +259,8 @@ class Attempts:
         if status < 400:
             self.land(flight, self._credentials.mask(flight.grant, reply), None)
             return
-        unknown = status in retries.UNKNOWN and not flight.route.reads
-        flight.doubt |= unknown
+        if status in retries.UNKNOWN and not flight.route.reads:
+            flight.doubt = True
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:
@@ -269,7 +269,7 @@ class Attempts:
         if status == retries.CONFLICT:
             self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
         reply = self._credentials.mask(flight.grant, reply)
-        if unknown:
+        if flight.doubt and status in retries.UNAVAILABLE and not flight.route.reads:
             reply = reply.doubted()
         self.land(flight, reply, None)
 
@@ -297,8 +297,9 @@ class Attempts:
         if flight.deadline <= self._clock() + delay and (flight.wanted or not self.insists(flight)):
             return False
         if reason is Reason.CONFLICT:
-            if flight.key_line:
-                # The one before may have been stored with the refusal (talon-one-facts.md §3).
+            if flight.key_line and not flight.doubt:
+                # The one before may have been stored with the refusal (talon-one-facts.md §3). But under the one of
+                # an attempt that was lost, the call may have been executed.
                 flight.key_line = _new_key()
         elif not self._moved_on(flight) and not self.budget.spend():
             self.unaffordable[reason] += 1
@@ -338,7 +339,7 @@ class Attempts:
             self._gates.leave(flight.gates)
         flight.place = Place.OUTSIDE
         self._leave(flight)
-        if flight.conflict is not None and reply.status != retries.CONFLICT:
+        if flight.conflict is not None and reply.source is Source.UPSTREAM and reply.status != retries.CONFLICT:
             self.conflicts[flight.conflict, False] += 1
         self._lanes.landed(flight, _ending(reply))
         flight.tower.landed(flight, reply, error)
@@ -440,8 +441,8 @@ class Attempts:
 
 
 def _ending(reply: Reply) -> Ending:
-    if reply.outcome is Sent.MAYBE:
-        return Ending.UNKNOWN
+    if reply.outcome is Sent.MAYBE or (reply.source is Source.PROXY and reply.outcome is None):
+        return Ending.UNKNOWN  # or executed, with an answer that is too large to be told
     return Ending.EXECUTED if reply.status < 300 else Ending.REFUSED
 
 

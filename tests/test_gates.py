@@ -199,11 +199,12 @@ def test_a_gate_vanishes_with_the_last_who_has_business_there(hall: Hall) -> Non
     early = hall.gates.at(GUEST, 1)
     assert hall.gates.unfinished(GUEST) == 3
     told = []
-    for end in (
+    ends: list[Callable[[], None]] = [
         lambda: hall.finish(first),
         lambda: hall.finish(second),
         lambda: hall.gates.finished([early]),
-    ):
+    ]
+    for end in ends:
         end()
         told.append((len(hall.gates), hall.gates.unfinished(GUEST)))
 

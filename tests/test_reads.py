@@ -90,7 +90,7 @@ def test_a_write_on_any_of_its_keys_seals_it(reads: Reads, key: Key) -> None:
 def test_a_write_on_other_keys_does_not(reads: Reads) -> None:
     open_ones = opened(reads, read("a", SESSION, JANE))
     for key in [("session", "other", "s"), ("session", "default", "t"), ("profile", "sandbox", "jane")]:
-        reads.seal("live", [cast("Key", key)])
+        reads.seal("live", [key])
 
     assert open_ones() == [True]
 
@@ -122,12 +122,13 @@ def test_a_read_of_the_management_api_is_sealed_by_any_write(reads: Reads) -> No
         return read("m", surface=Surface.MANAGEMENT)
 
     told = []
-    for seal in (
+    seals: list[Callable[[], None]] = [
         lambda: reads.seal("live", [SESSION]),
         lambda: reads.seal("sandbox", [SESSION]),
         lambda: reads.seal_all("live"),
         reads.seal_all,
-    ):
+    ]
+    for seal in seals:
         open_ones = opened(reads, management())
         seal()
         told.append(open_ones())

@@ -20,7 +20,6 @@ from proxy.traffic.retries import Rules as RetryRules
 from tests.traffic_rig import PARALLEL_PROFILE, PARALLEL_SESSION, Shop, Shopper, ended, fields_of
 from tests.upstream_fakes import FakeStream, FakeUpstream
 
-
 # --- what was sent, and had no complete answer ---
 
 

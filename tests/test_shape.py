@@ -52,7 +52,8 @@ KNOWS: Mapping[str, frozenset[str]] = {
     },
     "commands": NOUNS
     | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
-    | {"pipeline", "traffic"},
+    | {"descriptors", "pipeline", "traffic"},
+    "descriptors": frozenset(),
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),

@@ -13,6 +13,7 @@ import pytest
 from proxy.errors import BadReply, ConnectionLost, ConnectionRefused, IncompleteReply, ReplyTooLarge, ResponseTimeout
 from proxy.messages import Sent
 from proxy.talon.conflicts import Kind
+from proxy.traffic import circuit
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State
 from proxy.traffic.retries import Reason
@@ -516,7 +517,9 @@ def test_repeats_are_bounded_by_the_budget(shop: Shop) -> None:
     assert shoppers[-1].failure == (502, b"connection_terminated", b"unknown")
 
 
-def test_attempts_of_which_nothing_was_sent_are_bounded_too() -> None:
+def test_attempts_of_which_nothing_was_sent_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "IN_A_ROW", 1000)
+    monkeypatch.setattr(circuit, "LEAST_CALLS", 1000)
     shop = Shop()
     shoppers = [shop.event(f"p{number}") for number in range(40)]
     for _ in shoppers:

@@ -135,7 +135,9 @@ class App:
             rules=pipeline_rules(settings),
         )
         key = settings.log.hash_key
-        self._report = Report(self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None))
+        self._report = Report(
+            self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None), time.monotonic
+        )
         self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
         self._admin = Admin(
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
@@ -311,6 +313,7 @@ class App:
             connections=self._connections,
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
+            circuit=lambda: self._traffic.attempts.circuit.state.value,
             generation=lambda: self._upstream.current.number,
             upstream=lambda: (self._settings.upstream.url.host, PROTOCOL),
             config_hash=lambda: self._settings_hash,
@@ -353,8 +356,10 @@ class App:
 
 def pipeline_rules(settings: Settings) -> PipelineRules:
     """Give what settings mean for the pipeline."""
+    timeouts = settings.upstream.timeouts
     return PipelineRules(
-        settings.upstream.timeouts.total,
+        timeouts.total,
+        {name: timeouts.total_of(name) for name in timeouts.operations},
         settings.base_path,
         settings.limits.inspect,
         settings.coalescing.enabled,
@@ -368,17 +373,20 @@ def traffic_rules(settings: Settings) -> TrafficRules:
     return TrafficRules(
         AttemptRules(
             settings.upstream.timeouts.response,
+            settings.upstream.timeouts.operations,
             hold=lanes.hold,
             quarantine=lanes.quarantine,
             abandoned=Abandoned(lanes.abandoned),
             inspect=settings.limits.inspect,
             generate_keys=retries.generate_idempotency_keys,
+            management_rate=settings.management.rate,
             retries=RetryRules(retries.connection, conflict.tries, conflict.base, conflict.cap, retries.budget),
         ),
         lanes=LaneRules(lanes.enabled, lanes.depth, lanes.dry_width, settings.coalescing.max_callers),
         memory=lanes.memory,
         shared_profiles=lanes.shared_profiles,
         shared_after=lanes.shared_after,
+        concurrency=settings.limits.concurrency,
     )
 
 

@@ -7,8 +7,8 @@ the loop (invariant 1). Everything that can be refused is refused there.
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy import fields
@@ -55,6 +55,7 @@ class Rules:
     """Settings that concern a call as a whole; times in seconds, `inspect` in bytes."""
 
     total_timeout: float
+    total_timeouts: Mapping[str, float] = field(default_factory=dict)  # of operations that have their own
     base_path: str | None = None
     inspect: int = 256 * 1024
     coalescing: bool = True
@@ -118,9 +119,9 @@ class Pipeline:
             flight = make_flight(
                 call, found, route, grant, self._rules, crew=self._attempts, tower=self, wheel=self._wheel
             )
-            timeout = (
-                self._rules.total_timeout if found.timeout is None else min(found.timeout, self._rules.total_timeout)
-            )
+            timeout = self._rules.total_timeouts.get(call.operation, self._rules.total_timeout)
+            if found.timeout is not None and found.timeout < timeout:
+                timeout = found.timeout
             due = call.timeline.complete + timeout
             place = self._lanes.admit(flight)
         except ProxyError as error:
@@ -182,7 +183,7 @@ class Pipeline:
             timeline = call.timeline
             timeline.answered = self._wheel.clock()
             timeline.upstream = timeline.answered - timeline.complete
-        self._answer(call, caller.answer, reply)
+        self._give(caller, reply)
 
     def _stream_to_one(self, flight: Flight, callers: list[Caller], reply: Reply) -> list[Caller]:
         """Choose who reads an answer too large to hold. The others of a read share a new one.
@@ -267,8 +268,7 @@ class Pipeline:
 
     def crashed(self, flight: Flight) -> None:
         """See `traffic.flights.Tower`."""
-        request_id = flight.call.request_id.decode("latin-1")
-        _LOG.exception("a call failed", extra={"fields": {"request_id": request_id}})
+        _report(flight.call)
         error = InternalError(sent=flight.outcome)
         if flight.ahead:
             # Its place stays, or those behind it would not wait for those ahead of it.
@@ -305,7 +305,16 @@ class Pipeline:
     def _end(self, caller: Caller, error: ProxyError) -> None:
         """Answer one caller, whatever becomes of its flight."""
         caller.call.error = error.category.value
-        self._answer(caller.call, caller.answer, to_reply(error))
+        self._give(caller, to_reply(error))
+
+    def _give(self, caller: Caller, reply: Reply) -> None:
+        """Answer a caller; where that crashes, it is felt by no other caller of the flight."""
+        try:
+            self._answer(caller.call, caller.answer, reply)
+        except Exception:
+            _report(caller.call)
+            if reply.stream is not None:
+                reply.stream.abandon()
 
     def _answer(self, call: Call, answer: Answer, reply: Reply) -> None:
         if not call.timeline.ready:
@@ -342,3 +351,8 @@ def make_flight(
         application = grant.application.name
         flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
     return flight
+
+
+def _report(call: Call) -> None:
+    """Log the defect of ours that is being handled."""
+    _LOG.exception("a call failed", extra={"fields": {"request_id": call.request_id.decode("latin-1")}})

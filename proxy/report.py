@@ -20,7 +20,10 @@ ADVICE = "many sessions share it: its writes are limited and not ordered; give e
 class Report:
     """Tells how the traffic stands. `flights`: all that hold a place."""
 
-    def __init__(self, traffic: Traffic, flights: Callable[[], Sequence[Flight]], hashes: Hashes) -> None:
+    def __init__(
+        self, traffic: Traffic, flights: Callable[[], Sequence[Flight]], hashes: Hashes, clock: Callable[[], float]
+    ) -> None:
+        self._clock = clock
         self._traffic = traffic
         self._flights = flights
         self._hashes = hashes
@@ -45,7 +48,7 @@ class Report:
 
     def status(self) -> Mapping[str, object]:
         """Give what `/status` shows."""
-        numbers = self.numbers()
+        numbers, lanes = self.numbers(), self._traffic.lanes
         conflicts: dict[str, dict[str, int]] = {"resolved": {}, "returned": {}}
         for (kind, outcome), count in numbers.conflicts.items():
             if count:
@@ -57,6 +60,8 @@ class Report:
             "longest": [self._lane(lane) for lane in self._longest()],
             "gates": len(self._traffic.gates),
             "shared_profiles": [self.profile(profile) for profile in self._traffic.sharing.detected()[:MOST_LANES]],
+            "limit": {"inside": lanes.limit.inside, "of": lanes.limit.most, "waiting": lanes.limit.waiting},
+            "circuit": self._circuit(),
             "open_reads": len(self._traffic.reads),
             "remembered_sessions": len(self._traffic.memory),
             "conflicts_avoided": numbers.conflicts_avoided,
@@ -64,6 +69,14 @@ class Report:
             "retries": _seen(numbers.retries),
             "retry_budget_exhausted": _seen(numbers.exhausted),
             "unkeyed": _seen(numbers.unkeyed),
+        }
+
+    def _circuit(self) -> Mapping[str, object]:
+        circuit = self._traffic.attempts.circuit
+        return {
+            "state": circuit.state.name.lower(),
+            "since_seconds": round(self._clock() - circuit.since, 1),
+            "last_error": circuit.last_error or None,
         }
 
     def profile(self, profile: Profile) -> Mapping[str, str]:

@@ -91,6 +91,9 @@ class _OriginWire(Wire):
         )
 
 
+SESSIONS = 1_000  # so many, that those remembered of them are few beside what a leak would keep
+
+
 class Load:
     """So many calls over so many connections; `errors` by kind."""
 
@@ -138,7 +141,7 @@ class _LoadWire(Wire):
             self._target = None
             self.transport.close()
             return
-        self._target = b"/v2/customer_sessions/s%d" % number
+        self._target = b"/v2/customer_sessions/s%d" % (number % SESSIONS)
         self.transport.write(
             b"PUT %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: load\r\nAccept: application/json\r\n"
             b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (self._target, len(BODY), BODY)

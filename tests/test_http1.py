@@ -391,6 +391,27 @@ async def test_hung_up_asks_the_kernel_once_it_was_idle_for_a_while(rig: Rig) ->
     assert rig.connection.hung_up(rig.clock.now)
 
 
+async def test_session_tickets_on_a_new_connection_are_no_reason_to_give_it_up(rig: Rig) -> None:
+    """They may wait in the kernel, where the loop is busy; the connection was closed for it, and another opened."""
+    rig.transport.tls = True
+    rig.socket.say()
+    rig.clock.advance(0.05)
+    told = [rig.connection.hung_up(rig.clock.now)]
+    rig.connection.served = 1
+    told.append(rig.connection.hung_up(rig.clock.now))
+
+    assert told == [False, True]
+
+
+async def test_a_new_connection_that_the_peer_has_closed_has_hung_up(rig: Rig) -> None:
+    rig.transport.tls = True
+    rig.socket.say()
+    rig.socket.finish()
+    rig.clock.advance(0.05)
+
+    assert rig.connection.hung_up(rig.clock.now)
+
+
 async def test_a_socket_that_is_gone_has_hung_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.clock.advance(1)
     monkeypatch.setattr(rig.socket, "fileno", lambda: -1)

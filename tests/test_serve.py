@@ -59,16 +59,6 @@ async def test_help_goes_to_standard_output_and_wrong_usage_to_standard_error() 
     assert unknown == nothing == Ended(2, "", helped.out)
 
 
-async def test_the_demonstration_shows_what_the_calls_did() -> None:
-    ended = await talon_proxy("demo", shutdown__quiet="0ms")
-
-    assert (ended.code, ended.err) == (0, "")
-    assert "PUT /v2/customer_sessions/demo → 200" in ended.out
-    assert "with the effects" in ended.out
-    assert "setDiscount" in ended.out
-    assert "GET /v1/applications → 403" in ended.out
-
-
 # --- wrong settings -------------------------------------------------------------------------------------------
 
 
@@ -225,9 +215,14 @@ async def test_it_starts_without_its_upstream_and_says_so_quickly() -> None:
         port = gone.getsockname()[1]
     async with serving(f"http://127.0.0.1:{port}") as proxy:
         took = []
-        for _ in range(3):
+        for status, token in (
+            (502, "connection_refused"),
+            (502, "connection_refused"),
+            (503, "destination_unavailable"),
+        ):
             began = time.monotonic()
-            assert_failure(await proxy.ask("GET", "/v2/customer_sessions/s"), 502, "connection_refused")
+            # Each of the first two tries three times: the circuit opens at the fifth failure in a row.
+            assert_failure(await proxy.ask("GET", "/v2/customer_sessions/s"), status, token)
             took.append(time.monotonic() - began)
 
         assert min(took) < 1.0  # of three, because this machine may be busy
@@ -236,7 +231,9 @@ async def test_it_starts_without_its_upstream_and_says_so_quickly() -> None:
 
         # It is there again: nothing has to be restarted.
         upstream = await Upstream().start(port=port)
-        assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 200
+        async with asyncio.timeout(20):
+            while (await proxy.ask("GET", "/v2/customer_sessions/s")).status != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
     await upstream.stop()
 
 

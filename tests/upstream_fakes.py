@@ -70,9 +70,14 @@ class FakeSocket:
     def say(self) -> None:
         os.write(self._write, b"x")
 
+    def finish(self) -> None:
+        os.close(self._write)
+        self._write = -1
+
     def close(self) -> None:
         os.close(self._read)
-        os.close(self._write)
+        if self._write >= 0:
+            os.close(self._write)
 
 
 @functools.cache
@@ -90,6 +95,7 @@ class FakeTransport(asyncio.Transport):
         self.reading = True
         self.ended: str | None = None  # how it was closed: "close" or "abort"
         self._socket = socket
+        self.tls = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert self.ended is None, "written to after its end"
@@ -103,6 +109,8 @@ class FakeTransport(asyncio.Transport):
         return self.unsent
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "sslcontext" and self.tls:
+            return True
         return (self._socket or _quiet()) if name == "socket" else default
 
     def pause_reading(self) -> None:
@@ -350,6 +358,12 @@ class FakeUpstream:
 
     def may_hold(self) -> bool:
         return self.holds
+
+    def turn_away(self, error: ProxyError) -> None:
+        for waiter in list(self.waiting):
+            if waiter in self.waiting:
+                self.waiting.remove(waiter)
+                waiter.refused(error)
 
     def release(self, connection: FakeConnection) -> None:
         assert connection is self.connection

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from proxy.errors import LaneFull
+from proxy.errors import Busy, LaneFull
 from proxy.talon.keys import Unkeyed, links
 from proxy.talon.routes import Surface
 from proxy.traffic.flights import Flight, State
 from proxy.traffic.gates import PROFILE_WIDTH, Gates, Key
+from proxy.traffic.limit import Limit
 from proxy.traffic.memory import Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Sharing
@@ -69,13 +70,22 @@ class Lanes:
     """All lanes that have a flight under way."""
 
     def __init__(
-        self, rules: Rules, *, memory: Memory, sharing: Sharing, gates: Gates, reads: Reads, clock: Callable[[], float]
+        self,
+        rules: Rules,
+        *,
+        memory: Memory,
+        sharing: Sharing,
+        gates: Gates,
+        reads: Reads,
+        limit: Limit,
+        clock: Callable[[], float],
     ) -> None:
         self._rules = rules
         self.memory = memory
         self.sharing = sharing
         self.gates = gates
         self.reads = reads
+        self.limit = limit
         self._clock = clock
         self._lanes: dict[Key, Lane] = {}
         self._ready: deque[Flight] = deque()
@@ -99,7 +109,7 @@ class Lanes:
     def admit(self, flight: Flight) -> Flight:
         """Give a new flight its place, and give it back; or the one whose answer its caller shall share instead.
 
-        Raises LaneFull. Begins nothing: who is `ahead` of nobody is for the caller of this to begin.
+        Raises LaneFull or Busy. Begins nothing: who is `ahead` of nobody is for the caller of this to begin.
         """
         if flight.names.unkeyed is not None:
             self.unkeyed[flight.names.unkeyed] += 1
@@ -126,6 +136,8 @@ class Lanes:
             open_read = self.reads.find(flight.fingerprint)
             if open_read is not None and self._takes(open_read):
                 return open_read
+        self._check_limit()
+        if flight.shares:
             self.reads.open(flight)
         if flight.route.dry and flight.keys and flight.ordered and self._rules.enabled:
             flight.gates = [
@@ -140,6 +152,7 @@ class Lanes:
         tail = self._common_tail(lanes, flight) if lanes else None
         if tail is not None:
             return tail
+        self._check_limit()
         self._check_room(lanes, gated)
         self.seal(flight)
         if lanes:
@@ -183,6 +196,10 @@ class Lanes:
 
     def _takes(self, flight: Flight) -> bool:
         return flight.joinable and len(flight.callers) < self._rules.max_callers
+
+    def _check_limit(self) -> None:
+        if self.limit.full:
+            raise Busy("Too many calls are under way, and wait for those (limits.concurrency)")
 
     def _check_room(self, lanes: Sequence[Lane | None], gated: Sequence[Key]) -> None:
         depth = self._rules.depth
@@ -289,11 +306,14 @@ class Lanes:
     def _run(self) -> None:
         """Let them begin, one after the other: a flight nobody wants ends at once, and releases the next."""
         self._running = True
-        while self._ready:
-            flight = self._ready.popleft()
-            flight.timeline.lane = self._clock() - flight.timeline.complete
-            flight.begin()
-        self._running = False
+        try:
+            while self._ready:
+                flight = self._ready.popleft()
+                flight.timeline.lane = self._clock() - flight.timeline.complete
+                if flight.state is State.QUEUED:  # one that began before may have ended this one
+                    flight.begin()
+        finally:
+            self._running = False
 
     # --- what is told of them ---
 

@@ -82,9 +82,14 @@ class Memory:
 
     def _find(self, session: Session) -> _Links | None:
         links = self._sessions.get(session)
-        if links is not None:
-            self._sessions.move_to_end(session)
-            links.used = self._clock()
+        if links is None:
+            return None
+        now = self._clock()
+        if links.used < now - IDLE and not links.pending:
+            del self._sessions[session]
+            return None
+        self._sessions.move_to_end(session)
+        links.used = now
         return links
 
     def _settled(self, session: Session, profile: str) -> _Links | None:

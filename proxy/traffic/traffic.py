@@ -9,6 +9,7 @@ from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.gates import Gates
 from proxy.traffic.lanes import Lanes
 from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.limit import Limit
 from proxy.traffic.memory import Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Profile, Sharing
@@ -26,6 +27,7 @@ class Rules:
     memory: int = 100_000
     shared_profiles: tuple[str, ...] = ()
     shared_after: int = 8
+    concurrency: int = 200
 
 
 class Traffic:
@@ -59,5 +61,6 @@ def make_lanes(
         sharing=Sharing(clock, listed=rules.shared_profiles, after=rules.shared_after, size=rules.memory, began=shared),
         gates=Gates(),
         reads=Reads(),
+        limit=Limit(rules.concurrency),
         clock=clock,
     )

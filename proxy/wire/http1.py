@@ -149,8 +149,13 @@ class Connection(asyncio.Protocol):
         if number < 0:
             return True  # gone, and `connection_lost` on its way
         poll = select.poll()
-        poll.register(number, select.POLLIN)
-        return bool(poll.poll(0))
+        poll.register(number, select.POLLIN | select.POLLRDHUP)
+        events = poll.poll(0)
+        if not events:
+            return False
+        # Session tickets come after the handshake (RFC 8446 §4.6.1): bytes on a new connection need not be unasked for.
+        tickets = self.served == 0 and self._transport.get_extra_info("sslcontext") is not None
+        return events[0][1] != select.POLLIN or not tickets
 
     def close(self, reason: Closing) -> None:
         """Close at once; an exchange under way ends as lost."""

@@ -40,7 +40,6 @@ __all__ = ["App", "CannotListen", "Stage", "credentials_of"]
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
-PROTOCOL = "http/1.1"
 
 
 class Stage(Enum):
@@ -251,7 +250,7 @@ class App:
                 "url": self._origin,
                 "generation": generation.number,
                 "state": generation.state.name.lower(),
-                "protocol": PROTOCOL,
+                "protocol": pool.protocol,
                 "connections": {
                     "opening": pool.opening,
                     "active": pool.active,
@@ -277,7 +276,7 @@ class App:
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
             generation=lambda: self._upstream.current.number,
-            upstream=lambda: (self._settings.upstream.url.host, PROTOCOL),
+            upstream=lambda: (self._settings.upstream.url.host, self._upstream.current.pool.protocol),
             config_hash=lambda: self._settings_hash,
             log_dropped=lambda: self._logs.dropped,
         )
@@ -286,8 +285,10 @@ class App:
         return {reason.value: count for reason, count in self._upstream.current.pool.closed.items()}
 
     def _connections(self) -> list[Connections]:
-        pool = self._upstream.current.pool
-        return [Connections(PROTOCOL, "current", opening=pool.opening, active=pool.active, idle=pool.idle)]
+        return [
+            Connections(some.protocol, "current", opening=some.opening, active=some.active, idle=some.idle)
+            for some in self._upstream.current.pool.census()
+        ]
 
     # --- parts ---
 
@@ -300,7 +301,7 @@ class App:
         connections = upstream.connections
         return Generation(
             upstream.url,
-            tls_context(upstream.tls.ca_file) if upstream.url.secure else None,
+            tls_context(upstream.tls.ca_file, upstream.protocol) if upstream.url.secure else None,
             self._wheel,
             PoolLimits(
                 connections.warm,
@@ -310,6 +311,7 @@ class App:
                 self._settings.limits.reply,
             ),
             table=reply_table(allow_browsers=self._settings.clients.allow_browsers),
+            protocol=upstream.protocol,
             connect_timeout=upstream.timeouts.connect,
             ended=self._metrics.connection_closed,
         )

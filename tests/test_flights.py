@@ -10,7 +10,7 @@ from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
 from proxy.talon.routes import Surface
 from proxy.traffic.flights import Flight, State
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection
+from proxy.wire.connection import Connection
 from tests.upstream_fakes import FakeClock, FakeStream, FakeUpstream, Silence
 
 

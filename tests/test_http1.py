@@ -8,8 +8,10 @@ import pytest
 from proxy.errors import BadReply, ConnectionLost, IncompleteReply, ReplyTooLarge, ResponseTimeout, UpstreamError
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
-from proxy.wire.heads import ReplyParser
-from proxy.wire.http1 import JOIN_BELOW, MAX_INTERIM, STREAM_AHEAD, Closing, Connection, State
+from proxy.wire.connection import Closing
+from proxy.wire.heads import MAX_INTERIM, ReplyParser
+from proxy.wire.http1 import JOIN_BELOW, Connection, State
+from proxy.wire.replystream import STREAM_AHEAD
 from tests.upstream_fakes import Asked, FakeClock, FakeSocket, FakeTransport, Silence, turns
 
 LIMIT = 64  # bytes of a reply that is held

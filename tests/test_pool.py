@@ -9,7 +9,9 @@ import pytest
 from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, ProxyError
 from proxy.fields import reply_table
 from proxy.messages import Sent
-from proxy.wire.http1 import Closing, Connection, State
+from proxy.wire import connection as any_protocol
+from proxy.wire.connection import Closing
+from proxy.wire.http1 import Connection, State
 from proxy.wire.pool import AGE_SPREAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
 from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeTransport, FakeWaiter, Silence, turns
 

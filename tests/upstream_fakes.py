@@ -12,8 +12,9 @@ from typing import Any, Self
 
 from proxy.errors import ProxyError
 from proxy.messages import Reply, Source, Timeline
+from proxy.wire import http1
+from proxy.wire.connection import HTTP1, Connection, Exchange
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection, Exchange, State
 from proxy.wire.pool import Waiter
 from proxy.wire.wheel import Wheel
 
@@ -197,9 +198,15 @@ class FakeWaiter:
         return self._connection is not None or self._error is not None
 
     @property
-    def connection(self) -> Connection:
+    def given(self) -> Connection:
         assert self._connection is not None, self._error
         return self._connection
+
+    @property
+    def connection(self) -> http1.Connection:
+        """What it was given, where that speaks HTTP/1.1."""
+        assert isinstance(self.given, http1.Connection)
+        return self.given
 
     @property
     def error(self) -> ProxyError:
@@ -208,7 +215,7 @@ class FakeWaiter:
 
     def granted(self, connection: Connection, opened: Opened | None) -> None:
         assert not self.done, "told twice"
-        assert connection.state is State.IDLE
+        assert 0 < connection.lent <= connection.slots
         self._connection = connection
         self.opened = opened
         self._use(connection)
@@ -239,23 +246,29 @@ class FakeDial:
 class FakeDialer:
     """Opens connections when the test says so, or with `at_once` by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str = HTTP1) -> None:
         self.dials: list[FakeDial] = []
         self.at_once = False
+        self.scheme = b"https"
+        self.expected = HTTP1
+        self.protocol = protocol  # what peers turn out to speak
 
-    async def open(self, protocol: Connection) -> Opened:
-        dial = FakeDial(protocol)
+    async def open(self, make: Callable[[str], Connection]) -> tuple[Connection, Opened]:
+        connection = make(self.protocol)
+        dial = FakeDial(connection)
         self.dials.append(dial)
         if self.at_once:
             dial.succeed()
         try:
-            return await dial.outcome
+            opened = await dial.outcome
+            await connection.ready()
         except BaseException:
             # As a loop does it: an opening that is given up takes its transport along.
             if dial.outcome.done() and not dial.outcome.cancelled() and dial.outcome.exception() is None:
                 dial.transport.abort()
-                protocol.connection_lost(None)
+                connection.connection_lost(None)
             raise
+        return connection, opened
 
     @property
     def pending(self) -> list[FakeDial]:

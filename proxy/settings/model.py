@@ -31,7 +31,7 @@ from proxy.settings.kinds import (
 )
 from proxy.settings.secret_kinds import IntegrationKey, ManagementKey, Token, Tokens
 
-Protocol = Literal["auto", "http/1.1"]
+Protocol = Literal["auto", "http/1.1", "h2"]
 ApplicationKind = Literal["live", "testing"]
 Inject = Literal["always", "when_missing", "off"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -107,7 +107,7 @@ class Upstream(Section):
         examples=["https://mycompany.europe-west1.talon.one"],
     )
     protocol: Annotated[Protocol, choice(Protocol)] = setting(
-        "auto", "HTTP version; `auto` takes the best that both sides speak."
+        "auto", "HTTP version; `auto` takes the best that both sides speak. In clear that is `http/1.1`; `h2` is then spoken at once."
     )
     allow_cleartext: Flag = setting(False, "Allow `http://` to other machines, keys and customer data in clear.")
     connections: Connections = Field(default_factory=Connections)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from proxy.credentials import Credentials
 from proxy.errors import CallTimeout, ConnectTimeout, NameTimeout, ProxyError, UpstreamError, to_reply
 from proxy.messages import Reply, Sent
-from proxy.traffic.flights import Flight
+from proxy.traffic.flights import Flight, State
 from proxy.upstream import Upstream
 from proxy.wire.dialing import is_permanent
-from proxy.wire.http1 import Connection
+from proxy.wire.connection import Connection
 
 # Told the reply with which a flight has landed, or the error.
 Landed = Callable[[Flight, Reply, ProxyError | None], None]
@@ -74,6 +74,7 @@ class Attempts:
         if self._again(flight, error):
             if not flight.late:
                 self.retried += 1
+                flight.state = State.QUEUED  # it may have been handed over, and not been taken
                 self.begin(flight)
                 return
             error = CallTimeout("No attempt succeeded in time", sent=Sent.NO)

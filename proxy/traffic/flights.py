@@ -1,6 +1,6 @@
 """A flight is one call's way to Talon.One and back. It belongs to no caller, and lands once.
 
-QUEUED ⇒ SENT ⇒ DONE, or QUEUED ⇒ DONE. A caller who leaves, or whose time is over, ends a flight only while it is
+QUEUED ⇄ SENT ⇒ DONE, or QUEUED ⇒ DONE. A caller who leaves, or whose time is over, ends a flight only while it is
 QUEUED: nothing was sent then. A SENT one lands, whoever waits, so that its connection and its outcome stay known.
 
 A flight has no task: it moves in the steps in which something happens to it (a connection is granted, an answer is
@@ -16,7 +16,7 @@ from proxy.errors import ProxyError
 from proxy.messages import Answer, Call, Reply, Sent
 from proxy.upstream import Generation
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection
+from proxy.wire.connection import Connection
 from proxy.wire.wheel import Deadline, Wheel
 
 
@@ -185,7 +185,7 @@ class Flight(Deadline):
         self.waits = False
         self.timeline.pool += self._wheel.clock() - self._waiting_since
 
-    # --- an exchange: see `wire.http1.Exchange` ---
+    # --- an exchange: see `wire.connection.Exchange` ---
 
     def sent(self) -> None:
         """QUEUED ⇒ SENT."""

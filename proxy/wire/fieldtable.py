@@ -55,7 +55,7 @@ _CROSSES, _NOTED, _TAKEN, _DROPPED = Fate.CROSSES, Fate.NOTED, Fate.TAKEN, Fate.
 
 
 # Fields whose whole line is worth remembering: few values, the same with every call, and nobody's secret.
-_STEADY = frozenset(
+STEADY = frozenset(
     {
         b"accept",
         b"accept-encoding",
@@ -124,7 +124,7 @@ class FieldTable:
             self._remember(name, line, entry)
 
     def _remember(self, name: bytes, line: bytes, known: Fate | Hop) -> None:
-        if name.lower() in _STEADY and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
+        if name.lower() in STEADY and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
             self._lines[line] = known
 
     def _decide(self, name: bytes) -> Fate:

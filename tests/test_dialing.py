@@ -107,8 +107,15 @@ async def serving(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def dialer(port: int, tls: ssl.SSLContext | None = None, *, host: str = "localhost", timeout: float = 5.0) -> Dialer:
-    return Dialer(host, port, tls, timeout=timeout, clock=time.monotonic)
+def dialer(
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    *,
+    host: str = "localhost",
+    protocol: Wanted = "auto",
+    timeout: float = 5.0,
+) -> Dialer:
+    return Dialer(host, port, tls, protocol=protocol, timeout=timeout, clock=time.monotonic)
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *found: tuple[int, tuple[Any, ...]] | Exception) -> list[Any]:

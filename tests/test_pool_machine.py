@@ -228,7 +228,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.turn()
         assert all(connection.state is State.CLOSED for connection in self.connections)
         assert not asyncio.all_tasks(self.loop)
-        assert not self.reports
+        assert self.reports == []
         self.loop.close()
 
     def _serve(self, connection: Connection) -> None:

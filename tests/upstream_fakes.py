@@ -187,7 +187,7 @@ class Asked:
 class FakeWaiter:
     """Who waits for a connection, keeps what it is told, and uses it as the test says."""
 
-    def __init__(self, use: Callable[[Connection], object] = lambda _: None) -> None:
+    def __init__(self, use: Callable[[Any], object] = lambda _: None) -> None:
         self._use = use
         self._connection: Connection | None = None
         self._error: ProxyError | None = None
@@ -228,7 +228,7 @@ class FakeWaiter:
 class FakeDial:
     """One opening that a test ends as it likes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.transport = FakeTransport()
         self.outcome: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()

@@ -46,9 +46,7 @@ class Generation:
         self.origin = origin
         self.host_line = b"Host: %b\r\n" % origin.authority.encode()
         self.state = State.OPENING
-        dialer = Dialer(
-            origin.host, origin.port, tls, protocol=protocol, timeout=connect_timeout, clock=wheel.clock
-        )
+        dialer = Dialer(origin.host, origin.port, tls, protocol=protocol, timeout=connect_timeout, clock=wheel.clock)
         self.pool = Pool(dialer, wheel, limits, table=table, ended=ended)
 
     def __repr__(self) -> str:

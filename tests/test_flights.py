@@ -9,8 +9,8 @@ from proxy.errors import ConnectionLost, ConnectionRefused, ProxyError
 from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
 from proxy.talon.routes import Surface
 from proxy.traffic.flights import Flight, State
-from proxy.wire.dialing import Opened
 from proxy.wire.connection import Connection
+from proxy.wire.dialing import Opened
 from tests.upstream_fakes import FakeClock, FakeStream, FakeUpstream, Silence
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from proxy.messages import Sent
-from proxy.wire.downstream import Timeouts
 from proxy.wire.connection import Connection
+from proxy.wire.downstream import Timeouts
 from proxy.wire.pool import Pool
 from tests.certificates import Authority
 from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running

@@ -107,7 +107,8 @@ class Upstream(Section):
         examples=["https://mycompany.europe-west1.talon.one"],
     )
     protocol: Annotated[Protocol, choice(Protocol)] = setting(
-        "auto", "HTTP version; `auto` takes the best that both sides speak. In clear that is `http/1.1`; `h2` is then spoken at once."
+        "auto",
+        "HTTP version; `auto` takes the best that both sides speak (without TLS `http/1.1`).",
     )
     allow_cleartext: Flag = setting(False, "Allow `http://` to other machines, keys and customer data in clear.")
     connections: Connections = Field(default_factory=Connections)

@@ -11,8 +11,8 @@ from proxy.errors import CallTimeout, ConnectTimeout, NameTimeout, ProxyError, U
 from proxy.messages import Reply, Sent
 from proxy.traffic.flights import Flight, State
 from proxy.upstream import Upstream
-from proxy.wire.dialing import is_permanent
 from proxy.wire.connection import Connection
+from proxy.wire.dialing import is_permanent
 
 # Told the reply with which a flight has landed, or the error.
 Landed = Callable[[Flight, Reply, ProxyError | None], None]

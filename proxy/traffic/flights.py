@@ -15,8 +15,8 @@ from proxy.credentials import Grant
 from proxy.errors import ProxyError
 from proxy.messages import Answer, Call, Reply, Sent
 from proxy.upstream import Generation
-from proxy.wire.dialing import Opened
 from proxy.wire.connection import Connection
+from proxy.wire.dialing import Opened
 from proxy.wire.wheel import Deadline, Wheel
 
 

@@ -8,22 +8,21 @@ import re
 
 from proxy.wire.fieldtable import STEADY, FieldTable
 from proxy.wire.heads import MAX_REPLY_FIELDS, ReplyFields, ReplyHead, bad_reply, remember
-from proxy.wire.hpack import Field, indexed_name, literal
+from proxy.wire.hpack import SECRET, Field, indexed_name, literal_name, string
 
 _STATUS = re.compile(rb"[1-5][0-9]{2}")
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
-_OF_CONNECTION = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
-)
+_OF_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"})
 
 # Indexes of the static table (RFC 7541, appendix A); `Host` becomes `:authority`.
-_METHOD, _PATH = 2, 4
+_METHOD = 2
+_PATH = indexed_name(4, secret=True)
 _WHOLE = {b"GET": b"\x82", b"POST": b"\x83"}  # methods that stand there with their value
 _SCHEMES = {b"http": b"\x86", b"https": b"\x87"}
-_NAMES = {b"host": 1, b"authorization": 23, b"content-length": 28, b"content-type": 31, b"cookie": 32}
+_INDEXES = {b"host": 1, b"authorization": 23, b"content-length": 28, b"content-type": 31, b"cookie": 32}
 _KEPT = STEADY | {b"via"}
-_REMEMBERED = 2048  # lines
+_REMEMBERED = 2048  # lines, and names
 _LONGEST_REMEMBERED = 256  # bytes
 
 
@@ -34,38 +33,41 @@ class RequestBlocks:
         self._methods: dict[bytes, bytes] = {}
         self._scheme = _SCHEMES[scheme]
         self._lines: dict[bytes, bytes] = {}
+        self._names: dict[bytes, bytes] = {}  # how a field of this name begins
 
     def encode(self, head: bytes) -> bytes:
         """Give the block of a request's head, which is right as HTTP/1.1, has `Host` first and its empty line last."""
         lines = head.split(b"\r\n")
         method, target, _ = lines[0].split(b" ")
-        block = [self._method(method), indexed_name(_PATH, target, secret=True)]
+        block = [self._method(method) + _PATH + string(target)]
         find = self._lines.get
-        for line in lines[1:-2]:
-            block.append(find(line) or self._field(line))
+        block += [find(line) or self._field(line) for line in lines[1:-2]]
         return b"".join(block)
 
     def _method(self, method: bytes) -> bytes:
         known = self._methods.get(method)
         if known is None:
-            known = self._methods[method] = (
-                _WHOLE.get(method) or indexed_name(_METHOD, method, secret=False)
-            ) + self._scheme
+            # `heads.METHODS` are all there are.
+            known = (_WHOLE.get(method) or indexed_name(_METHOD, secret=False) + string(method)) + self._scheme
+            self._methods[method] = known
         return known
 
     def _field(self, line: bytes) -> bytes:
-        name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        # Others differ from call to call, or are nobody's business: not kept here, nor in a table by whoever comes next.
-        kept = name in _KEPT
-        index = _NAMES.get(name)
-        if index is None:
-            block = literal(name, value, secret=not kept)
-        else:
-            block = indexed_name(index, value, secret=not kept)
-        if kept and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
+        name = line[: line.index(b":")]
+        block = (self._names.get(name) or self._name(name)) + string(line[len(name) + 1 :].strip())
+        if not block[0] & SECRET and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
             self._lines[line] = block
         return block
+
+    def _name(self, name: bytes) -> bytes:
+        lower = name.lower()
+        # Others differ from call to call, or are nobody's business: not kept, here or in anybody's table.
+        secret = lower not in _KEPT
+        index = _INDEXES.get(lower)
+        start = literal_name(lower, secret=secret) if index is None else indexed_name(index, secret=secret)
+        if len(name) <= _LONGEST_REMEMBERED and len(self._names) < _REMEMBERED:
+            self._names[name] = start
+        return start
 
 
 class ReplyHeads:

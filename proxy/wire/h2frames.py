@@ -113,7 +113,9 @@ class Frame:
 class FrameReader:
     """Cuts what a server sends into frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LEAST_FRAME) -> None:
+        """`limit`: bytes of payload that a frame may have."""
+        self._limit = limit
         self._data = b""
         self._position = 0
         self._greeted = False
@@ -156,7 +158,7 @@ class FrameReader:
 
     def _check(self, kind: int, flags: int, stream: int, size: int) -> None:
         """Judge a frame by its head, before its payload is waited for."""
-        if size > LEAST_FRAME:
+        if size > self._limit:
             raise Violation(Code.FRAME_SIZE_ERROR, "A frame is larger than was allowed")
         if self._block is not None and kind != CONTINUATION:
             raise Violation(Code.PROTOCOL_ERROR, "Another frame came within a header block")

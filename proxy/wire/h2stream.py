@@ -1,7 +1,7 @@
 """One exchange on an HTTP/2 connection: what is left of its request, and its answer as it is put together.
 
-It judges the answer (RFC 9113 §8.1: the order of its parts, the length it promised, how much it may be), and holds it or
-hands it on as a `ReplyStream`. It writes nothing: the connection owns frames, windows and time.
+It judges the answer (RFC 9113 §8.1: the order of its parts, the length it promised, how much it may be), and holds it
+or hands it on as a `ReplyStream`. It writes nothing: the connection owns frames, windows and time.
 """
 
 from typing import Protocol

@@ -6,7 +6,8 @@ that they can be kept; and a key or an id that is in no table cannot be guessed 
 
 Inbound, jh2's Rust decoder takes 1.1 µs for the eight fields of an answer, `hpack` (pure Python) 15.7 (encoding a
 request: 2.9 and 43). It trusts its input: a block that ends too early makes it panic, and neither the number of fields
-nor the place of a table update is checked. So a block is walked over first (0.3 µs).
+nor the place of a table update is checked. So a block is walked over first (0.3 µs). Not checked by anybody are the
+bits that fill the last octet of a Huffman code: they are no part of the value.
 """
 
 from jh2._hazmat import Decoder as _Library  # the package's public name is that of its Python twin
@@ -18,26 +19,27 @@ Field = tuple[bytes, bytes, bool]  # name, value, and whether it must never be i
 
 MOST_FIELDS = 129  # of a block: those that an answer may have, and its status
 MOST_LIST = 65536  # bytes of all names and values, decompressed
-_PLAIN, _SECRET = 0x00, 0x10  # literals: not indexed, and never to be by anybody
+SECRET = 0x10  # set in the first octet of a field that nobody may put into a table
+_SIZES = [bytes((size,)) for size in range(127)]
 
 
 # --- encoding ---
 
 
-def literal(name: bytes, value: bytes, *, secret: bool) -> bytes:
-    """Give a field as a literal with a literal name, none of it in a Huffman code."""
-    start = b"\x10" if secret else b"\x00"
-    return start + _string(name) + _string(value)
+def literal_name(name: bytes, *, secret: bool) -> bytes:
+    """Begin a field that enters no table; `secret`: neither does it at whoever hands it on. Its value follows."""
+    return bytes((SECRET if secret else 0,)) + string(name)
 
 
-def indexed_name(index: int, value: bytes, *, secret: bool) -> bytes:
-    """Give a field whose name stands in the static table (RFC 7541, appendix A)."""
-    return _integer(index, 4, _SECRET if secret else _PLAIN) + _string(value)
+def indexed_name(index: int, *, secret: bool) -> bytes:
+    """Begin a field whose name stands in the static table (RFC 7541, appendix A)."""
+    return _integer(index, 4, SECRET if secret else 0)
 
 
-def _string(text: bytes) -> bytes:
+def string(text: bytes) -> bytes:
+    """Give a string, not in a Huffman code."""
     size = len(text)
-    return (bytes((size,)) if size < 127 else _integer(size, 7, 0)) + text
+    return (_SIZES[size] if size < 127 else _integer(size, 7, 0)) + text
 
 
 def _integer(number: int, bits: int, first: int) -> bytes:

@@ -46,9 +46,7 @@ _OUR_SETTINGS = (
     (Setting.MAX_HEADER_LIST_SIZE, 65536),
 )
 _GREETING = (
-    h2frames.PREFACE
-    + h2frames.settings(_OUR_SETTINGS)
-    + h2frames.window_update(0, CONNECTION_WINDOW - FIRST_WINDOW)
+    h2frames.PREFACE + h2frames.settings(_OUR_SETTINGS) + h2frames.window_update(0, CONNECTION_WINDOW - FIRST_WINDOW)
 )
 
 

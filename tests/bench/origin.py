@@ -1,7 +1,7 @@
 """The origin: an nginx that answers for Talon.One, fast enough not to be what is measured.
 
-TLS 1.3 with HTTP/1.1 keep-alive or HTTP/2, as the contender asks by ALPN; it reads the body, answers 3,500 bytes of JSON, and answers 401 to a call
-without the right key, so that a contender that does not sign cannot look fast.
+TLS 1.3 with HTTP/1.1 keep-alive or HTTP/2, as the contender asks; it reads the body, answers 3,500 bytes of JSON, and
+answers 401 to a call without the right key, so that a contender that does not sign cannot look fast.
 """
 
 import contextlib

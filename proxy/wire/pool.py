@@ -207,10 +207,10 @@ class Pool:
         # With its only slot free again it cannot stand there yet.
         if connection.lent < connection.slots and (connection.slots == 1 or connection not in self._free):
             self._free.append(connection)
-            if not connection.lent:
-                due = self._due(connection)
-                if due < self._care.due:
-                    self._care.set(due)
+        if not connection.lent:
+            due = self._due(connection)
+            if due < self._care.due:
+                self._care.set(due)
 
     def _withhold(self, connection: Connection) -> None:
         """Hand out no slot of it."""
@@ -302,6 +302,7 @@ class Pool:
         self._slots = connection.slots or self._slots
         self._open.add(connection)
         self._offer(connection, opened)
+        self._open_for_waiting()  # it may take fewer than was thought
 
     def _failed(self, error: BaseException) -> None:
         """Tell those who wait longest: the opening was for them, or for some that have been served meanwhile."""

@@ -7,7 +7,8 @@ The walk of a call:
                      a Flight is made                                                       its deadline runs
     traffic          attempts.begin: the current generation's pool gives a connection, or the flight waits for one;
                      the request is signed and sent in the step in which it has a connection
-    wire.http1       bytes → Reply, or an error that knows whether anything was sent
+    wire.http1,      bytes → Reply, or an error that knows whether anything was sent; ALPN says which of the two
+    wire.http2
     traffic          a failure before the first byte is tried again; else the flight lands
     pipeline         errors.to_reply where it failed; the caller's own header lines
     wire.downstream  Reply → bytes, in the order of the calls; observe reads the Timeline once

@@ -44,6 +44,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
 LIBRARIES: Mapping[str, frozenset[str]] = {
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "httptools": frozenset({"wire"}),
+    "jh2": frozenset({"wire.hpack"}),
     "orjson": frozenset({"errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings"}),

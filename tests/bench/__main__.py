@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench import bursts
 from tests.bench.accounting import cpu_seconds, read_cpu, read_rss
 from tests.bench.contenders import PROGRAMS, Contender, contenders, require_programs, running_contender
 from tests.bench.machine import Cores, machine, versions
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         about = {"machine": machine(), "versions": versions()}
         cores = Cores.shared_out(sorted(os.sched_getaffinity(0)))
         _print_about(about, cores, options)
+        if options.burst:
+            print(bursts.table(bursts.measure(chosen, cores, rounds=options.rounds, calls=options.burst)))
+            return 0
         rounds = measure(chosen, cores, rounds=options.rounds, seconds=options.seconds)
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
@@ -121,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--budget", type=float, metavar="RATIO", help="exit 1 if the judged takes more than this")
     parser.add_argument("--judged", default="proxy", metavar="NAME", help="contender that has a budget")
     parser.add_argument("--reference", default=REFERENCE, metavar="NAME", help="contender that ratios are to")
+    parser.add_argument("--burst", type=_positive, metavar="N", help="measure bursts of N calls instead")
     parser.add_argument("--short", action="store_true", help="one round of one second")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to a file")
     return parser

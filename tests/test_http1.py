@@ -8,8 +8,11 @@ import pytest
 from proxy.errors import BadReply, ConnectionLost, IncompleteReply, ReplyTooLarge, ResponseTimeout, UpstreamError
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
-from proxy.wire.heads import ReplyParser
-from proxy.wire.http1 import JOIN_BELOW, MAX_INTERIM, STREAM_AHEAD, Closing, Connection, State
+from proxy.wire import connection
+from proxy.wire.connection import Closing
+from proxy.wire.heads import MAX_INTERIM, ReplyParser
+from proxy.wire.http1 import JOIN_BELOW, Connection, State
+from proxy.wire.replystream import STREAM_AHEAD
 from tests.upstream_fakes import Asked, FakeClock, FakeSocket, FakeTransport, Silence, turns
 
 LIMIT = 64  # bytes of a reply that is held
@@ -22,8 +25,8 @@ class Rig:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.clock = FakeClock()
-        self.freed: list[Connection] = []
-        self.lost: list[Connection] = []
+        self.freed: list[connection.Connection] = []
+        self.lost: list[connection.Connection] = []
         self.socket = FakeSocket()
         self.transport = FakeTransport(self.socket)
         self.connection = Connection(
@@ -596,15 +599,15 @@ async def test_who_takes_the_connection_as_it_is_freed_gets_nothing_of_the_answe
     rig.socket.close()
 
 
-class Freed(list[Connection]):
+class Freed(list[connection.Connection]):
     """Connections given back; the first is used at once."""
 
     def __init__(self, use: Callable[[], object]) -> None:
         super().__init__()
         self._use = use
 
-    def append(self, connection: Connection) -> None:
-        super().append(connection)
+    def append(self, freed: connection.Connection) -> None:
+        super().append(freed)
         if len(self) == 1:
             self._use()
 

@@ -228,7 +228,7 @@ async def test_a_wrong_certificate_is_told_after_one_attempt(rig: Rig) -> None:
     assert caller.failure == (502, b"tls_certificate_error", b"not-sent")
 
 
-def crash(*_: object) -> Any:
+def crash(*_: object, **__: object) -> Any:
     raise RuntimeError("a secret detail")
 
 

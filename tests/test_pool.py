@@ -9,7 +9,8 @@ import pytest
 from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, ProxyError
 from proxy.fields import reply_table
 from proxy.messages import Sent
-from proxy.wire.http1 import Closing, Connection, State
+from proxy.wire.connection import Closing
+from proxy.wire.http1 import Connection, State
 from proxy.wire.pool import AGE_SPREAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
 from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeTransport, FakeWaiter, Silence, turns
 
@@ -554,7 +555,7 @@ async def test_only_the_unused_ones_of_many_age_out(rig: Rig) -> None:
     for _ in range(10):
         rig.clock.advance(10)
         connection = rig.pool.take()
-        assert connection is not None
+        assert isinstance(connection, Connection)
         rig.serve(connection)
 
     assert rig.pool.idle == 1

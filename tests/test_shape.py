@@ -64,6 +64,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
+    "jh2": frozenset({"wire.hpack"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator.applications"}),
     "pydantic_core": frozenset({"settings"}),

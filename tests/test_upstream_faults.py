@@ -15,8 +15,8 @@ import pytest
 
 from proxy.messages import Sent
 from proxy.traffic.lanes import Rules as LaneRules
+from proxy.wire.connection import Connection
 from proxy.wire.downstream import Timeouts
-from proxy.wire.http1 import Connection
 from proxy.wire.pool import Pool
 from tests.certificates import Authority
 from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running
@@ -612,7 +612,7 @@ class Chaos:
             # Only what the pool holds, and past the transport, which would write at the end of the turn: bytes that
             # cross a request on its way cannot be told from its answer by anybody.
             now = time.monotonic()
-            idle = {port_of(connection) for connection in pool._idle if now - connection.idle_since >= 0.05}
+            idle = {port_of(connection) for connection in pool._free if now - connection.idle_since >= 0.05}
             for line in [line for line in self._lines if line.writer.get_extra_info("peername")[1] in idle]:
                 if self._random.random() < 0.3:
                     os.write(line.writer.get_extra_info("socket").fileno(), self.stray())

@@ -19,6 +19,7 @@ from proxy.errors import (
     CallTimeout,
     Category,
     CircuitOpen,
+    ConnectionLost,
     Draining,
     PacedOut,
     ProxyError,
@@ -41,7 +42,7 @@ from proxy.traffic.pacing import Pacing
 from proxy.traffic.retries import Budget, Reason
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.upstream import Generation, Upstream
-from proxy.wire.http1 import Connection
+from proxy.wire.connection import Connection
 
 _LOG = logging.getLogger(__name__)
 # Failures that say something of Talon.One, or of the way to it.
@@ -238,7 +239,8 @@ class Attempts:
                     error, timeline, repeatable=flight.repeatable, harmless=lambda: self._harmless(flight)
                 )
         if reason is not None:
-            if self._again(flight, reason):
+            # The peer closed, or left with a GOAWAY, before it took the call: nothing has failed.
+            if self._again(flight, reason, free=isinstance(error, ConnectionLost) and reason is Reason.CONNECTION):
                 return
             if not flight.in_time and flight.wanted:
                 error = CallTimeout("No attempt succeeded in time", sent=error.sent)
@@ -289,8 +291,11 @@ class Attempts:
         management = flight.grant.surface is Surface.MANAGEMENT
         return retries.after_status(reply.status, reads=reads, repeatable=flight.repeatable, management=management)
 
-    def _again(self, flight: Flight, reason: Reason) -> bool:
-        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget."""
+    def _again(self, flight: Flight, reason: Reason, *, free: bool = False) -> bool:
+        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget.
+
+        `free`: it costs nobody anything, and so no budget.
+        """
         if self._stopping or (self.circuit.state is Circuits.OPEN and reason is not Reason.CONFLICT):
             return False
         delay = retries.back_off(reason, flight.conflicts, self._rules.retries)
@@ -301,7 +306,7 @@ class Attempts:
                 # The one before may have been stored with the refusal (talon-one-facts.md §3). But under the one of
                 # an attempt that was lost, the call may have been executed.
                 flight.key_line = _new_key()
-        elif not self._moved_on(flight) and not self.budget.spend():
+        elif not free and not self.budget.spend():
             self.unaffordable[reason] += 1
             return False
         if reason is not Reason.CONFLICT and reason is not Reason.CONNECTION:

@@ -1,4 +1,4 @@
-"""What becomes of a call that was sent: answered, repeated, left to rest; design.md §6, row by row. No socket, no sleep.
+"""What becomes of a call that was sent: answered, repeated, left to rest (design.md §6, row by row).
 
 The place in line is kept all the while, and nothing is sent without a caller who has time.
 """
@@ -19,7 +19,6 @@ from proxy.traffic.retries import Reason
 from proxy.traffic.retries import Rules as RetryRules
 from tests.traffic_rig import PARALLEL_PROFILE, PARALLEL_SESSION, Shop, Shopper, ended, fields_of
 from tests.upstream_fakes import FakeStream, FakeUpstream
-
 
 # --- what was sent, and had no complete answer ---
 

@@ -432,6 +432,7 @@ VIOLATIONS: dict[str, tuple[Callable[[Peer], bytes], Code]] = {
         Code.ENHANCE_YOUR_CALM,
     ),
     "very many windows": (lambda peer: window_update(3, 1) * (MOST_IDLE_FRAMES + 1), Code.ENHANCE_YOUR_CALM),
+    "very many resets": (lambda peer: peer.reset(1, 8) * (MOST_IDLE_FRAMES + 1), Code.ENHANCE_YOUR_CALM),
     "very many unknown frames": (lambda peer: render(0xFA, 0, 0) * (MOST_IDLE_FRAMES + 1), Code.ENHANCE_YOUR_CALM),
 }
 
@@ -450,6 +451,9 @@ async def test_u29_a_violation_ends_the_connection_and_the_peer_is_told_which(ri
     assert rig.transport.ended == "close"  # so that the last frame gets out
     goaway = rig.written()[-1]
     assert (goaway.kind, goaway.code, goaway.number) == (GOAWAY, code, 0)
+    if "resets" in name:
+        assert isinstance(error_of(first), ConnectionLost)
+        answered = True
     for asked in [second] if answered else [first, second]:
         assert isinstance(error_of(asked), BadReply)
         assert error_of(asked).sent is Sent.MAYBE

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from proxy.observe.admin import Admin, Probes, Scrape
+from proxy.observe.admin import Admin, Controls, Declined, Probes, Scrape
 
 TOKEN = "token-0123456789"
 METRICS = (b"# HELP up Always 1.\n", "text/plain; version=0.0.4; charset=utf-8")
@@ -31,6 +31,8 @@ class Proxy:
 
     token: str | None = TOKEN
     hosts: tuple[str, ...] = ("metrics.shop.internal",)
+    declined: str | None = None
+    asked: list[object] = field(default_factory=list)
     not_live: list[str] = field(default_factory=list)
     not_ready: list[str] = field(default_factory=list)
     not_started: list[str] = field(default_factory=list)
@@ -42,10 +44,23 @@ class Proxy:
             probes=Probes(lambda: self.not_live, lambda: self.not_ready, lambda: self.not_started),
             metrics=lambda accept: self.metrics(accept),
             status=lambda: self.status(),
+            controls=Controls(lambda: {"settings": {}}, self._reload, self._switch, lambda: {"stage": "draining"}),
             token=self.token,
             hosts=self.hosts,
         )
         self.base = ""
+
+    async def _reload(self) -> Mapping[str, object]:
+        return self._done("reload")
+
+    async def _switch(self, url: str, force: bool) -> Mapping[str, object]:
+        return self._done((url, force))
+
+    def _done(self, what: object) -> Mapping[str, object]:
+        if self.declined is not None:
+            raise Declined(self.declined)
+        self.asked.append(what)
+        return {"generation": 2}
 
     async def start(self) -> None:
         (address,) = await self.admin.start([Address()])

@@ -19,7 +19,9 @@ from proxy.errors import (
     TlsError,
     UpstreamError,
 )
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Reply, Sent, Timeline
+from proxy.secret import Secret
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State
 from proxy.traffic.retries import Reason
@@ -195,7 +197,7 @@ async def test_a_connection_that_comes_after_the_deadline_is_given_back_unused()
 
 async def test_a_call_leaves_with_the_key_of_the_moment(rig: Rig) -> None:
     rig.begin()
-    rig.credentials._lines["default"] = b"Authorization: ApiKey-v1 rotated\r\n"
+    rig.upstream.keys = KeySet({"default": KeyPair(Secret("rotated"))}, None, Ledger())
     asked = rig.upstream.admit()
     rig.upstream.answer()
 

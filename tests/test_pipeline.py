@@ -389,8 +389,8 @@ async def test_a_crash_of_one_call_is_not_felt_by_the_connection_that_another_ga
 ) -> None:
     first, second, third = rig.submit(), rig.submit(), rig.submit()
     dial = await real.open()
-    sign, calls = rig.credentials.sign, iter([crash])
-    monkeypatch.setattr(rig.credentials, "sign", lambda grant: next(calls, sign)(grant))
+    sign, calls = rig.upstream.keys.leading, iter([crash])
+    monkeypatch.setattr(rig.upstream.keys, "leading", lambda grant: next(calls, sign)(grant))
 
     dial.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
     assert first.reply.status == 200

@@ -268,7 +268,7 @@ async def test_a_request_that_cannot_be_signed_gives_its_connection_back(
     rig: Rig, ready: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.upstream.ready = ready
-    monkeypatch.setattr(rig.credentials, "sign", crash)
+    monkeypatch.setattr(rig.upstream.keys, "leading", crash)
     rig.begin()
     if not ready:
         rig.upstream.grant()
@@ -282,11 +282,11 @@ async def test_a_request_that_cannot_be_signed_gives_its_connection_back(
 async def test_an_answer_that_cannot_be_masked_gives_its_stream_up(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rig.credentials, "mask", crash)
+    monkeypatch.setattr(rig.upstream.keys, "mask", crash)
     rig.begin()
     rig.upstream.admit()
     stream = FakeStream()
-    rig.upstream.answer(stream=stream)
+    rig.upstream.answer(404, stream=stream)
 
     assert rig.shopper.failure == (500, b"proxy_internal_error", b"unknown")
     assert stream.abandoned == 1

@@ -305,7 +305,12 @@ def test_an_application_that_a_reload_brought_is_counted_by_its_name() -> None:
     metrics.know(["us"])
     metrics.finished(newcomer, reply(200), whole=True)
 
-    assert value(metrics, "requests_total", status="200", source="upstream", application="us") == 1
+    assert (
+        value(
+            metrics, "requests_total", status="200", source="upstream", application="us", operation=newcomer.operation
+        )
+        == 1
+    )
 
 
 def test_the_last_success_is_told_in_unix_time_and_is_no_server_error() -> None:

@@ -243,7 +243,7 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
         else:
             caller = rig.submit()
         if step == "sign":
-            monkeypatch.setattr(rig.credentials, "sign", crash)
+            monkeypatch.setattr(rig.upstream.keys, "leading", crash)
             rig.upstream.grant()
         elif step == "send":
 
@@ -257,9 +257,9 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
             monkeypatch.setattr(rig.attempts, "_again", crash)
             rig.upstream.fail(ConnectionRefused("x"))
         elif step == "mask":
-            monkeypatch.setattr(rig.credentials, "mask", crash)
+            monkeypatch.setattr(rig.upstream.keys, "mask", crash)
             rig.upstream.admit()
-            rig.upstream.answer()
+            rig.upstream.answer(404)
 
     assert caller.failure == (500, b"proxy_internal_error", b"unknown" if sent else b"not-sent")
     assert caller.call.error == "internal"
@@ -369,7 +369,7 @@ async def test_a_request_that_cannot_be_signed_leaves_its_connection_to_the_next
     """However many there are: each gives it back, and nobody is left waiting."""
     callers = [rig.submit() for _ in range(300)]
     with monkeypatch.context() as broken:
-        broken.setattr(rig.credentials, "sign", crash)
+        broken.setattr(rig.upstream.keys, "leading", crash)
         dial = await real.open()
         await turns(400)
 
@@ -558,7 +558,7 @@ async def test_whatever_ends_the_last_flight_wakes_who_waits_for_it(
     elif how == "refuse":
         rig.pipeline.refuse_unsent()
     else:
-        monkeypatch.setattr(rig.credentials, "sign", crash)
+        monkeypatch.setattr(rig.upstream.keys, "leading", crash)
         rig.upstream.grant()
     await turns()
 

@@ -16,7 +16,7 @@ import pytest
 
 import proxy
 from tests.certificates import Authority
-from tests.harness import Line, Upstream
+from tests.harness import OK, Line, Upstream
 from tests.process import Answer, Ended, ask, request, run, serving, talon_proxy
 
 URL = "http://127.0.0.1:9"  # nobody answers there
@@ -57,16 +57,6 @@ async def test_help_goes_to_standard_output_and_wrong_usage_to_standard_error() 
     assert (helped.code, helped.err) == (0, "")
     assert helped.out.startswith("usage: talon-proxy COMMAND")
     assert unknown == nothing == Ended(2, "", helped.out)
-
-
-async def test_the_demonstration_shows_what_the_calls_did() -> None:
-    ended = await talon_proxy("demo", shutdown__quiet="0ms")
-
-    assert (ended.code, ended.err) == (0, "")
-    assert "PUT /v2/customer_sessions/demo → 200" in ended.out
-    assert "effects: " in ended.out
-    assert "setDiscount" in ended.out
-    assert "GET /v1/applications → 403" in ended.out
 
 
 # --- wrong settings -------------------------------------------------------------------------------------------
@@ -316,20 +306,22 @@ async def test_a_second_signal_ends_it_at_once(upstream: Upstream) -> None:
         assert await line.to_end() == b""
 
 
-async def test_sighup_does_not_end_it(upstream: Upstream) -> None:
+async def test_sighup_reloads_and_disturbs_no_call(upstream: Upstream) -> None:
     upstream.answer = None
     async with serving(url(upstream)) as proxy:
         line = await proxy.client()
         await line.send(request("PUT", "/v2/customer_sessions/s", b"{}"))
-        await upstream.received()
+        sent_on, _ = await upstream.received()
 
         proxy.send(signal.SIGHUP)
         told = json.loads(await proxy.line("SIGHUP"))
 
-        assert told["level"] == "warning"
-        assert told["msg"] == "SIGHUP ignored: settings cannot be reloaded yet; restart to apply them"
+        assert (told["level"], told["msg"], told["changed"]) == ("info", "settings reloaded", [])
         assert proxy.running
         assert await proxy.probe("readyz") == 200
+        await sent_on.send(OK)
+        head, _ = await line.message()
+        assert head.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_signal_before_it_listens_is_not_lost(tmp_path: Path) -> None:

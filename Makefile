@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -73,6 +73,9 @@ bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU p
 
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
+
+switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
+	$(BIN)/python -m tests.switches $(SWITCHES)
 
 docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
 	$(BIN)/python -m proxy.settings.document

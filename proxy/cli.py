@@ -18,6 +18,8 @@ usage: talon-proxy COMMAND [--KEY VALUE …]
   config     whether the settings are right, what they are and where each came from: talon-proxy config --help
   explain    what would become of a call, without sending it: explain METHOD PATH [--body FILE] [--header LINE]
   status     what a running proxy does; --watch follows it, --json prints it for programs
+  switch     point a running proxy at another URL of Talon.One: switch URL
+  reload     let a running proxy read its settings again
   health     exec probe: can the proxy answer at all? --wait 30s asks until it can
   ready      exec probe: may callers be sent to it? --wait 30s asks until they may
   hash       an id as logs show it: hash ID
@@ -83,6 +85,18 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, os.environ)
 
 
+def _switch(arguments: Sequence[str]) -> int:
+    from proxy.commands.changes import main as change
+
+    return change("switch", arguments, os.environ)
+
+
+def _reload(arguments: Sequence[str]) -> int:
+    from proxy.commands.changes import main as change
+
+    return change("reload", arguments, os.environ)
+
+
 def _health(arguments: Sequence[str]) -> int:
     from proxy.commands.probe import main as probe
 
@@ -118,6 +132,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "config": _config,
     "explain": _explain,
     "status": _status,
+    "switch": _switch,
+    "reload": _reload,
     "health": _health,
     "ready": _ready,
     "hash": _hash,

@@ -18,6 +18,7 @@ from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.errors import ProxyError
 from proxy.fields import reply_table, request_table
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Call, Reply, Sent
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
@@ -232,8 +233,11 @@ class Proxy:
         self.witness = Witness()
         self.wheel = Wheel(clock, loop.call_later)
         origin = Origin.parse(url)
+        names = keys if keys is not None else {"default": KEY}
+        pairs = {name: KeyPair(Secret(key)) for name, key in names.items()}
         self.generation = Generation(
             origin,
+            KeySet(pairs, Secret(management) if management else None, Ledger()),
             tls_context(ca_file, protocol) if origin.secure else None,
             self.wheel,
             PoolLimits(warm, max_connections, idle_timeout, max_age, reply),
@@ -241,17 +245,15 @@ class Proxy:
             protocol=protocol,
             connect_timeout=connect_timeout,
         )
-        names = keys if keys is not None else {"default": KEY}
         self.credentials = Credentials(
             [Application(name) for name in names],
-            {name: Secret(key) for name, key in names.items()},
+            names,
             tokens={Secret(token): name for token, name in (tokens or {}).items()},
-            management=Secret(management) if management else None,
             inject=inject,
         )
         upstream = CurrentUpstream(self.generation)
         attempts = AttemptRules(response_timeout, retries=RetryRules(connection=retries, budget=budget))
-        traffic = Traffic(upstream, self.credentials, TrafficRules(attempts, lanes=lanes), clock=clock)
+        traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),

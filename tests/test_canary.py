@@ -7,17 +7,18 @@ import asyncio
 import base64
 import gc
 import re
-import secrets
 import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from secrets import token_hex
 from urllib.parse import quote
 
 import pytest
 
-from proxy.app import App, credentials_of
+from proxy.app import App
 from proxy.observe.logs import Logs
-from proxy.settings import load, redacted, settings_hash
+from proxy.secret import Redactor
+from proxy.settings import load, redacted, secrets, settings_hash
 from tests.harness import Line, Upstream
 from tests.process import Answer, Serve, request, serving, talon_proxy, variables
 
@@ -25,7 +26,7 @@ PIECE = 12  # characters; the last four of a key may be shown, so that it can be
 
 
 def canary() -> str:
-    return secrets.token_hex(32)
+    return token_hex(32)
 
 
 KEY, MANAGEMENT, TOKEN, ADMIN = canary(), canary(), canary(), canary()
@@ -262,12 +263,12 @@ async def test_no_object_shows_a_secret(upstream: Upstream) -> None:
     environment = variables({**SETTINGS, "upstream__url": f"http://127.0.0.1:{upstream.port}"})
     loaded = load(["--listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shutdown.quiet", "0ms"], environment)
     settings = loaded.settings
-    credentials = credentials_of(settings)
-    logs = Logs(level="debug", format="json", redact=credentials.redact)
+    redactor = Redactor(secrets(settings))
+    logs = Logs(level="debug", format="json", redact=redactor.redact)
     upstream.answer = None
 
     async with collector_as_it_was(), AsyncExitStack() as stack:
-        app = App(settings, logs, credentials=credentials)
+        app = App(loaded, logs, redactor=redactor)
         await app.start()
         stack.push_async_callback(app.stop)
         stack.push_async_callback(upstream.stop)
@@ -280,7 +281,7 @@ async def test_no_object_shows_a_secret(upstream: Upstream) -> None:
 
         shown = [
             *(repr(thing) for thing in gc.get_objects() if str(type(thing).__module__).startswith("proxy.")),
-            *(f"{thing!r} {thing} {thing:}" for thing in (loaded, settings, credentials, logs, app)),
+            *(f"{thing!r} {thing} {thing:}" for thing in (loaded, settings, redactor, logs, app)),
             *map(repr, (redacted(settings), settings_hash(settings), app.status(), loaded.origins)),
             settings.model_dump_json(),
         ]

@@ -81,6 +81,10 @@ class Rig:
         self._crash("answered")
         self.replies.append(reply)
 
+    def reconsider(self, flight: Flight, reply: Reply) -> None:
+        self._crash("reconsider")
+        self.replies.append(reply)
+
     def overdue_exchange(self, flight: Flight) -> float:
         self._crash("hold")
         if self.hold:

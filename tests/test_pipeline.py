@@ -244,7 +244,7 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
         else:
             caller = rig.submit()
         if step == "sign":
-            monkeypatch.setattr(rig.credentials, "sign", crash)
+            monkeypatch.setattr(rig.upstream.keys, "leading", crash)
             rig.upstream.grant()
         elif step == "send":
 
@@ -258,9 +258,9 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
             monkeypatch.setattr(rig.attempts, "_again", crash)
             rig.upstream.fail(ConnectionRefused("x"))
         elif step == "mask":
-            monkeypatch.setattr(rig.credentials, "mask", crash)
+            monkeypatch.setattr(rig.upstream.keys, "mask", crash)
             rig.upstream.admit()
-            rig.upstream.answer()
+            rig.upstream.answer(404)
 
     assert caller.failure == (500, b"proxy_internal_error", b"unknown" if sent else b"not-sent")
     assert caller.call.error == "internal"
@@ -370,7 +370,7 @@ async def test_a_request_that_cannot_be_signed_leaves_its_connection_to_the_next
     """However many there are: each gives it back, and nobody is left waiting."""
     callers = [rig.submit() for _ in range(300)]
     with monkeypatch.context() as broken:
-        broken.setattr(rig.credentials, "sign", crash)
+        broken.setattr(rig.upstream.keys, "leading", crash)
         dial = await real.open()
         await turns(400)
 
@@ -390,8 +390,8 @@ async def test_a_crash_of_one_call_is_not_felt_by_the_connection_that_another_ga
 ) -> None:
     first, second, third = rig.submit(), rig.submit(), rig.submit()
     dial = await real.open()
-    sign, calls = rig.credentials.sign, iter([crash])
-    monkeypatch.setattr(rig.credentials, "sign", lambda grant: next(calls, sign)(grant))
+    sign, calls = rig.upstream.keys.leading, iter([crash])
+    monkeypatch.setattr(rig.upstream.keys, "leading", lambda grant: next(calls, sign)(grant))
 
     dial.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
     assert first.reply.status == 200
@@ -561,7 +561,7 @@ async def test_whatever_ends_the_last_flight_wakes_who_waits_for_it(
     elif how == "refuse":
         rig.pipeline.refuse_unsent()
     else:
-        monkeypatch.setattr(rig.credentials, "sign", crash)
+        monkeypatch.setattr(rig.upstream.keys, "leading", crash)
         rig.upstream.grant()
     await turns()
 

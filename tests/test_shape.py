@@ -31,28 +31,28 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "callers": NOUNS,
     "credentials": NOUNS | {"secret", "talon"},
     "fields": NOUNS | {"wire"},
-    "upstream": NOUNS | {"settings", "wire"},
-    "traffic": NOUNS | {"credentials", "talon", "upstream", "wire"},
+    "keyset": NOUNS | {"credentials", "secret", "talon"},
+    "upstream": NOUNS | {"keyset", "settings", "wire"},
+    "traffic": NOUNS | {"credentials", "keyset", "talon", "upstream", "wire"},
     "reception": NOUNS | {"callers", "credentials", "fields", "talon"},
     "pipeline": NOUNS | {"callers", "credentials", "fields", "reception", "talon", "traffic", "upstream", "wire"},
     "report": frozenset({"observe", "traffic"}),
+    "target": frozenset({"keyset", "secret", "settings"}),
+    "verification": NOUNS | {"keyset", "settings", "upstream", "wire"},
+    "switching": frozenset({"settings", "target", "upstream", "verification"}),
+    "planned": frozenset({"settings", "switching", "target", "traffic", "upstream", "verification"}),
+    "watching": frozenset(),
+    "reloading": frozenset({"settings", "switching", "verification", "watching"}),
+    "assembly": NOUNS
+    | {"callers", "credentials", "fields", "keyset", "pipeline", "settings", "talon", "target", "traffic", "upstream"}
+    | {"wire"},
     "app": NOUNS
-    | {
-        "report",
-        "callers",
-        "credentials",
-        "fields",
-        "observe",
-        "pipeline",
-        "settings",
-        "talon",
-        "traffic",
-        "upstream",
-        "wire",
-    },
+    | {"assembly", "fields", "keyset", "observe", "pipeline", "planned", "reloading", "report", "secret", "settings"}
+    | {"switching", "talon", "target", "traffic", "upstream", "verification", "wire"},
     "commands": NOUNS
-    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
-    | {"descriptors", "pipeline", "traffic"},
+    | {"app", "assembly", "credentials", "fields", "observe", "pipeline", "reception", "secret", "settings"}
+    | {"simulator", "sockets", "talon", "traffic", "wire"}
+    | {"descriptors"},
     "descriptors": frozenset(),
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
@@ -74,7 +74,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
 # What other commands need, or what only a careless import brings in.
 NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}
 NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
-REVEALS = frozenset({"app", "commands", "credentials", "secret", "settings"})
+REVEALS = frozenset({"app", "commands", "credentials", "keyset", "secret", "settings"})
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 

@@ -10,6 +10,7 @@ from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.errors import ProxyError
 from proxy.fields import request_table
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Call, Fields, Reply, Timeline, joined
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
@@ -26,6 +27,7 @@ from tests.upstream_fakes import FakeClock, FakeUpstream, SentRequest
 
 APPLICATIONS = (Application("default"), Application("other"), Application("sandbox", environment="sandbox"))
 _MANAGEMENT = Secret("m" * 64)
+SECOND = "5ec0" * 16
 
 
 class Shopper:
@@ -77,6 +79,7 @@ class Shop:
         applications: tuple[Application, ...] = APPLICATIONS[:1],
         inject: str = "always",
         management: bool = False,
+        second_keys: bool = False,
         memory: int = 1000,
         shared: tuple[str, ...] = (),
         shared_after: int = 8,
@@ -89,9 +92,15 @@ class Shop:
         keys = {application.name: Secret(KEY + application.name) for application in applications}
         if len(applications) == 1:
             keys = {applications[0].name: Secret(KEY)}
-        self.credentials = Credentials(
-            applications, keys, inject=inject, management=Secret("m" * 64) if management else None
+        self.ledger = Ledger()
+        following = Secret(SECOND) if second_keys else None
+        self.upstream.keys = KeySet(
+            {name: KeyPair(key, following) for name, key in keys.items()},
+            _MANAGEMENT if management else None,
+            self.ledger,
         )
+        self.credentials = Credentials(applications, keys, inject=inject)
+        self.told: list[object] = []  # suspicions, and keys that lead
         self.newly_shared: list[tuple[str, str]] = []
         rules = TrafficRules(
             attempts or AttemptRules(response_timeout=10.0, management_rate=0.0),
@@ -103,10 +112,11 @@ class Shop:
         )
         self.traffic = Traffic(
             self.upstream,  # type: ignore[arg-type]
-            self.credentials,
             rules,
             clock=self.clock,
             shared=self.newly_shared.append,
+            suspected=self.told.append,
+            rekeyed=lambda application, role: self.told.append((application, role)),
         )
         self.lanes, self.attempts = self.traffic.lanes, self.traffic.attempts
         self.gates, self.reads, self.memory = self.traffic.gates, self.traffic.reads, self.traffic.memory

@@ -11,13 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from proxy.errors import ProxyError, ResponseTimeout
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Reply, Sent, Source, Timeline
+from proxy.secret import Secret
 from proxy.upstream import State as Serving
 from proxy.wire import http1
 from proxy.wire.connection import HTTP1, Connection, Exchange
 from proxy.wire.dialing import Opened
 from proxy.wire.pool import Waiter
 from proxy.wire.wheel import Wheel
+from tests.harness import KEY
 
 
 class FakeTimer:
@@ -350,6 +353,7 @@ class FakeUpstream:
         self.current = self
         self.pool = self
         self.state = Serving.SERVING
+        self.keys = KeySet({"default": KeyPair(Secret(KEY))}, None, Ledger())
         self.holds = True  # connections may be held
         self.host_line = b"Host: %b\r\n" % host
         self.connection = FakeConnection(clock)

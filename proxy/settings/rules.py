@@ -120,6 +120,13 @@ def _upstream(settings: Settings) -> Iterator[Complaint]:
         )
 
 
+def refused_target(settings: Settings, url: Origin) -> str | None:
+    """Say why a running proxy may not be pointed at a URL, which means to send it the API keys; None: it may."""
+    if not settings.upstream.allows(url.host):
+        return "the host is not among upstream.allowed_hosts, and the API keys go where the URL points"
+    return next((complaint.message for complaint in _target(settings, url, "url")), None)
+
+
 def _target(settings: Settings, url: Origin, key: str) -> Iterator[Complaint]:
     if not (url.secure or url.loopback or settings.upstream.allow_cleartext):
         yield Complaint(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.credentials import Grant
 from proxy.errors import ProxyError
+from proxy.keyset import ApiKey, Ring
 from proxy.messages import Answer, Call, Reply, Sent
 from proxy.talon.conflicts import Kind
 from proxy.talon.keys import Names
@@ -85,6 +86,10 @@ class Crew(Protocol):
 
     def answered(self, flight: "Flight", reply: Reply) -> None:
         """An attempt succeeded."""
+        ...
+
+    def reconsider(self, flight: "Flight", reply: Reply) -> None:
+        """An attempt whose answer was kept back: what becomes of it is known now."""
         ...
 
     def overdue(self, flight: "Flight") -> float:
@@ -173,6 +178,7 @@ class Flight(Deadline):
         "grant",
         "idempotency_key",
         "insists",
+        "key",
         "key_line",
         "keys",
         "lanes",
@@ -184,6 +190,7 @@ class Flight(Deadline):
         "ordered",
         "permit",
         "place",
+        "rekeyed",
         "repeatable",
         "repeats",
         "route",
@@ -191,6 +198,7 @@ class Flight(Deadline):
         "state",
         "timeline",
         "tower",
+        "trial",
         "waits",
     )
 
@@ -237,6 +245,9 @@ class Flight(Deadline):
         self.state = State.QUEUED
         self.may_stream = True
         self.generation: Generation | None = None  # of the latest attempt
+        self.key: ApiKey | None = None  # of ours, that signed it
+        self.trial: Ring | None = None  # it finds out whether the other key of this ring is better
+        self.rekeyed = False  # it was sent once more because its key was refused
         self.waits = False  # for a connection of that
         self.permit = Permit.NONE
         self.doubt = False  # an attempt ended with nobody knowing whether it was executed
@@ -336,6 +347,30 @@ class Flight(Deadline):
         self.state = State.QUEUED
         self._waiting_since = self._wheel.clock()
         self.set(self._waiting_since + seconds)
+
+    def park(self) -> None:
+        """⇒ QUEUED, until somebody says that it may go on. Its place and its gates are kept."""
+        self.state = State.QUEUED
+        self._waiting_since = self._wheel.clock()
+
+    def _unpark(self) -> bool:
+        """Go on; False: it came to its end meanwhile."""
+        if self.state is not State.QUEUED:
+            return False
+        self.timeline.backoff += self._wheel.clock() - self._waiting_since
+        return True
+
+    def resume(self) -> None:
+        """See `hold.Held`."""
+        if self._unpark():
+            self._step(self.crew.attempt)
+
+    def reconsider(self, reply: Reply) -> None:
+        """The trial is over for which its answer was kept back."""
+        if self._unpark():
+            self._step(self.crew.reconsider, reply)
+        elif reply.stream is not None:
+            reply.stream.abandon()
 
     def stand(self) -> None:
         """Wait at its gates."""

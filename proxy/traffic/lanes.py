@@ -100,6 +100,10 @@ class Lanes:
     def __repr__(self) -> str:
         return f"<Lanes {len(self)} waiting={self.waiting}>"
 
+    def follow(self, rules: Rules) -> None:
+        """Admit by these rules from now on."""
+        self._rules = rules
+
     def all(self) -> Sequence[Lane]:
         """Give every lane there is."""
         return list(self._lanes.values())

@@ -33,7 +33,7 @@ class Memory:
     """Profiles by session."""
 
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
-        self._size = size
+        self.size = size  # sessions remembered at most
         self._clock = clock
         self._sessions: OrderedDict[Session, _Links] = OrderedDict()
 
@@ -108,7 +108,7 @@ class Memory:
 
     def _forget(self) -> None:
         """Let go what is too much, and one or two that are too old: there is no sweep."""
-        while len(self._sessions) > self._size:
+        while len(self._sessions) > self.size:
             self._sessions.popitem(last=False)
         oldest = self._clock() - IDLE
         for _ in range(min(2, len(self._sessions))):

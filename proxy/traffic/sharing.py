@@ -49,6 +49,12 @@ class Sharing:
     def __repr__(self) -> str:
         return f"<Sharing listed={len(self._listed)} detected={len(self.detected())}>"
 
+    def follow(self, *, listed: Iterable[str], after: int, size: int) -> None:
+        """Watch by these settings from now on; what was found stays."""
+        self._listed = frozenset(listed)
+        self._after = after
+        self._size = size
+
     def named(self, profile: Profile, session: str) -> None:
         """A write of this session names this profile."""
         if profile[1] in self._listed or not self._after:

@@ -381,11 +381,15 @@ class Pool:
 
     # --- closing ---
 
-    async def close(self) -> None:
-        """Give idle connections up, let exchanges end, then return. Who waits is told to go elsewhere."""
+    def leave(self) -> None:
+        """Begin no further exchange: idle connections are given up, and who waits is told to go elsewhere."""
         self._stop_opening()
         for connection in list(self._open):
             connection.retire(Closing.SWITCH)
+
+    async def close(self) -> None:
+        """Leave, let exchanges end, then return."""
+        self.leave()
         if self._opening:
             await asyncio.wait(self._opening)
         self._check_drained()

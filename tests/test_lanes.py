@@ -722,7 +722,7 @@ def test_a_crash_releases_the_lane(
     if behind:
         ahead = shop.session("s", number=1)
     with monkeypatch.context() as broken:
-        broken.setattr(shop.credentials, "sign", crash)
+        broken.setattr(shop.upstream.keys, "leading", crash)
         shopper = shop.session("s", number=2)
         if behind:
             assert not shopper.answers

@@ -199,6 +199,8 @@ class Attempts:
         if status < 400:
             self.land(flight, self._credentials.mask(flight.grant, reply), None)
             return
+        unknown = status in retries.UNKNOWN and not flight.route.reads
+        flight.doubt = flight.doubt or unknown
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:
@@ -207,7 +209,7 @@ class Attempts:
         if status == retries.CONFLICT:
             self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
         reply = self._credentials.mask(flight.grant, reply)
-        if status in retries.UNKNOWN and not flight.route.reads:
+        if unknown:
             reply = reply.doubted()
         self.land(flight, reply, None)
 

@@ -1,0 +1,49 @@
+"""What is told, kept and repeated of a call that was tried more than once."""
+
+import pytest
+
+from proxy.traffic.attempts import Rules as AttemptRules
+from proxy.traffic.flights import State
+from proxy.wire.wheel import TICK
+from tests.traffic_rig import Shop
+from tests.upstream_fakes import FakeUpstream
+
+KEY = (b"Idempotency-Key", b"k")
+
+
+@pytest.fixture
+def shop() -> Shop:
+    shop = Shop(attempts=AttemptRules(10.0, quarantine=1.0))
+    shop.upstream.ready = True
+    return shop
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_whose_time_ends_before_a_write_is_repeated_is_not_told_that_it_was_not_sent(shop: Shop, status: int) -> None:
+    shopper = shop.session("s", "p", KEY)
+    next_one = shop.session("s", "p", value=2)
+    shop.upstream.ready = False  # there is no connection for the repeat
+    shop.clock.advance(5)
+    later = shop.session("s", "p", value=3)
+    shop.reply_to(shopper, status)
+    shop.clock.advance(10 + 2 * TICK)
+
+    assert shopper.failure == (504, b"http_response_timeout", b"unknown")
+    assert next_one.failure == (504, b"http_response_timeout", b"not-sent")
+    assert not shop.upstream.waiting  # its lanes are held: it may be running still
+    shop.clock.advance(1 + TICK)
+    shop.upstream.admit()
+    assert shop.was_sent(later)
+
+
+def test_a_write_that_rests_after_a_gateways_failure_is_repeated_where_it_was_sent(shop: Shop) -> None:
+    shopper = shop.session("s", "p", KEY)
+    shop.reply_to(shopper, 504)
+    assert shopper.flight.state is State.QUEUED
+    new = FakeUpstream(shop.clock, b"new.example")
+    new.ready = True
+    former, shop.upstream.current = shop.upstream, new
+    shop.clock.advance(0.4)
+
+    assert len(former.connection.sent) == 2
+    assert not new.connection.sent

@@ -47,3 +47,16 @@ def test_a_write_that_rests_after_a_gateways_failure_is_repeated_where_it_was_se
 
     assert len(former.connection.sent) == 2
     assert not new.connection.sent
+
+
+@pytest.mark.parametrize(("status", "ends"), [(200, True), (500, True), (502, False), (504, False)])
+def test_a_gateway_that_gave_up_is_not_the_end_of_a_write_whose_connection_is_held(
+    shop: Shop, status: int, ends: bool
+) -> None:
+    shopper, next_one = shop.session("s"), shop.session("s", value=2)
+    assert shop.upstream.time_out(shop.asked(shopper)) == 5.0
+    shop.reply_to(shopper, status)
+
+    assert shop.was_sent(next_one) is ends
+    shop.clock.advance(1.0 + TICK)
+    assert shop.was_sent(next_one)

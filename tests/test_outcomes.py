@@ -2,10 +2,12 @@
 
 import pytest
 
+from proxy.errors import ConnectionLost
+from proxy.messages import Sent
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State
 from proxy.wire.wheel import TICK
-from tests.traffic_rig import Shop
+from tests.traffic_rig import PARALLEL_SESSION, Shop
 from tests.upstream_fakes import FakeUpstream
 
 KEY = (b"Idempotency-Key", b"k")
@@ -60,3 +62,16 @@ def test_a_gateway_that_gave_up_is_not_the_end_of_a_write_whose_connection_is_he
     assert shop.was_sent(next_one) is ends
     shop.clock.advance(1.0 + TICK)
     assert shop.was_sent(next_one)
+
+
+def test_a_key_of_ours_is_kept_when_a_full_queue_follows_an_attempt_of_which_nobody_knows_the_outcome() -> None:
+    """With another one Talon.One would take the repeat for another call, and execute it a second time."""
+    shop = Shop(attempts=AttemptRules(10.0, generate_keys=True))
+    shop.upstream.ready = True
+    shopper = shop.session("s")
+    shop.lose(shopper, ConnectionLost("x", sent=Sent.MAYBE))
+    shop.reply_to(shopper, 409, PARALLEL_SESSION)
+    shop.clock.advance(0.1)
+
+    first, second, third = (asked.head for asked in shop.sent)
+    assert first == second == third

@@ -237,8 +237,9 @@ class Attempts:
         if flight.deadline <= self._clock() + delay and (flight.wanted or not self.insists(flight)):
             return False
         if reason is Reason.CONFLICT:
-            if flight.key_line:
-                # The one before may have been stored with the refusal (talon-one-facts.md §3).
+            if flight.key_line and not flight.doubt:
+                # The one before may have been stored with the refusal (talon-one-facts.md §3). Where an earlier attempt
+                # may have been executed, it alone keeps that from being done twice.
                 flight.key_line = _new_key()
         elif not self._moved_on(flight) and not self.budget.spend():
             self.unaffordable[reason] += 1

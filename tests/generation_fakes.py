@@ -92,9 +92,7 @@ class FakeConnection(Deadline):
         """Answer what was sent."""
         request = self._end()
         length = None if stream else len(body)
-        request.reply = Reply(
-            status, b"", b"" if stream else body, source=Source.UPSTREAM, length=length
-        )
+        request.reply = Reply(status, b"", b"" if stream else body, source=Source.UPSTREAM, length=length)
         if stream:
             request.reply.stream = Stream(request)
         self.generation.watcher.ended(request)

@@ -157,9 +157,7 @@ def _legacy(session: str, profile: str) -> Shape:
 
 def _unreadable(name: str, body: bytes, *fields: bytes) -> Shape:
     target = b"/v2/customer_sessions/s1"
-    return Shape(
-        name, b"PUT", target, body, "s1", links=True, fate=True, keyable=True, unreadable=True, fields=fields
-    )
+    return Shape(name, b"PUT", target, body, "s1", links=True, fate=True, keyable=True, unreadable=True, fields=fields)
 
 
 def _of_shop(name: str, method: bytes, target: bytes, body: bytes = b"", *, keyable: bool = False) -> Shape:
@@ -237,4 +235,3 @@ _MANNERS = (
     Manner("german", language=b"de"),
 )
 MANNERS = {manner.name: manner for manner in _MANNERS}
-

@@ -129,7 +129,9 @@ class CallRecord:
 class FlightRecord:
     """One exchange, who shares it, and what was sent for it."""
 
-    def __init__(self, leader: CallRecord, keys: tuple[Key, ...], lanes: tuple[Key, ...], gates: tuple[Key, ...]) -> None:
+    def __init__(
+        self, leader: CallRecord, keys: tuple[Key, ...], lanes: tuple[Key, ...], gates: tuple[Key, ...]
+    ) -> None:
         self.leader = leader
         self.shape = leader.shape
         self.calls = [leader]
@@ -183,7 +185,13 @@ class FlightRecord:
     @property
     def doubtful(self) -> bool:
         """Nobody knows whether it was executed, or it is being executed."""
-        return any(request.ended is None or is_unknown(request) for request in self.requests)
+        return any(request.ended is None or self.is_unknown(request) for request in self.requests)
+
+    def is_unknown(self, request: Request) -> bool:
+        """It ended, and nobody knows whether it was executed; with an answer to a read that means nothing."""
+        if request.error is not None:
+            return request.error.sent is Sent.MAYBE
+        return request.reply is not None and not self.shape.reads and request.reply.status in (502, 504)
 
 
 def is_parallel(reply: Reply) -> bool:
@@ -193,13 +201,6 @@ def is_parallel(reply: Reply) -> bool:
 
 def may_be_executed(request: Request) -> bool:
     return request.reply is None or not is_parallel(request.reply)
-
-
-def is_unknown(request: Request) -> bool:
-    """It ended, and nobody knows whether it was executed."""
-    if request.error is not None:
-        return request.error.sent is Sent.MAYBE
-    return request.reply is not None and request.reply.status in (502, 504)
 
 
 class Remembered:
@@ -286,7 +287,9 @@ class Ledger:
 
     # --- a call arrives ---
 
-    def arrive(self, shape: Shape, manner: Manner, call: Call, submit: Callable[[CallRecord], Caller | None]) -> CallRecord:
+    def arrive(
+        self, shape: Shape, manner: Manner, call: Call, submit: Callable[[CallRecord], Caller | None]
+    ) -> CallRecord:
         """Let the pipeline have a call, and see what it makes of it."""
         record = CallRecord(self, len(self.calls), shape, manner, call)
         self.calls.append(record)
@@ -304,7 +307,9 @@ class Ledger:
             return record
         flight = self._by_flight.get(record.waiter.flight)
         if flight is None or flight is own:
-            self.claim(nested or expected is None or not self._must_join(own, expected), f"shares nothing: {record} {expected}")
+            self.claim(
+                nested or expected is None or not self._must_join(own, expected), f"shares nothing: {record} {expected}"
+            )
             self.claim(nested or not full, f"a lane is too deep: {record}")
             self._admitted(own, record.waiter.flight)
         else:
@@ -343,7 +348,7 @@ class Ledger:
     def _tail(self, key: Key) -> FlightRecord | None:
         """Give the last flight that has a place in this lane."""
         for flight in reversed(self.live):
-            if key in flight.lanes and (self.holds(flight) or (self._depth and not flight.over)):
+            if key in flight.lanes and (self.holds(flight) or not flight.over):
                 return flight
         return None
 
@@ -469,7 +474,7 @@ class Ledger:
         if flight.shape.reads:
             return
         self._wrote(flight)
-        unknown = is_unknown(request)
+        unknown = flight.is_unknown(request)
         told = b"Talon-Proxy-Outcome: unknown\r\n" in reply.block and reply.outcome is Sent.MAYBE
         self.claim(unknown == told, f"a write's outcome: {record} {reply.block!r}")
 
@@ -488,7 +493,8 @@ class Ledger:
         self.claim((error == "draining") <= self.stopping, f"refused though nothing stops: {record}")
         self.claim((error == "depth") <= (record in self._arriving), f"refused after it had a place: {record}")
         out_of_time = b"error=http_response_timeout" in reply.block or b"error=connection_limit_reached" in reply.block
-        self.claim(not out_of_time or record.due <= self._scene.now, f"out of time too early: {record}")
+        early = out_of_time and record.due > self._scene.now
+        self.claim(not early or record.left, f"out of time too early: {record}")
         if reply.outcome is Sent.NO:
             self.claim(flight.shape.reads or not flight.doubtful, f"told that it was not sent: {record} {flight}")
             flight.unsent_told = len(self.calls)
@@ -496,7 +502,7 @@ class Ledger:
             will_be = not flight.landed and (flight.waiting or self.insists(flight))
             self.claim(flight.exposed or will_be, f"told that it may have been sent: {record} {flight}")
         else:
-            self.claim(error == "too_large" and not flight.shape.reads, f"no outcome: {record}")
+            self.claim(error == "too_large" and (record.left or not flight.shape.reads), f"no outcome: {record}")
         if not flight.shape.reads and reply.outcome is not Sent.NO:
             self._wrote(flight)
 
@@ -526,7 +532,8 @@ class Ledger:
         """See `generation_fakes.Watcher`."""
         flight = self._flight_of(request)
         flight.touched = self._scene.now
-        flight.unknown_since = self._scene.now if is_unknown(request) else None
+        if may_be_executed(request):  # a full queue tells nothing of an attempt before
+            flight.unknown_since = self._scene.now if flight.is_unknown(request) else None
         reply = request.reply
         if reply is not None:
             if isinstance(reply.stream, Stream):
@@ -559,7 +566,7 @@ class Ledger:
         assert callers, "a flight out of nowhere"
         old = callers[0].flight
         self.claim(old.shape.reads and old.requests[-1].reply is not None, f"made again: {old}")
-        again = FlightRecord(callers[0], old.keys, (), ())
+        again = self._place(callers[0])
         again.shares = False
         again.calls = callers
         for call in callers:
@@ -574,7 +581,7 @@ class Ledger:
         self.claim(request.body == shape.body, f"body: {request}")
         self.claim(request.field(b"Host") == request.generation.host, f"host: {request}")
         here = request.generation is self._scene.current
-        self.claim(here or any(map(is_unknown, flight.requests)), f"not where attempts go now: {request}")
+        self.claim(here or any(map(flight.is_unknown, flight.requests)), f"not where attempts go now: {request}")
         expected = MANAGEMENT_KEY if shape.management else self._scene.authorization(manner.application)
         self.claim(request.field(b"Authorization") == expected, f"credentials: {request}")
         key = request.field(b"Idempotency-Key")
@@ -596,7 +603,7 @@ class Ledger:
 
     def _is_repeatable(self, flight: FlightRecord, earlier: Request, request: Request) -> bool:
         shape = flight.shape
-        if is_unknown(earlier) and earlier.generation is not request.generation:
+        if flight.is_unknown(earlier) and earlier.generation is not request.generation:
             return False
         key = earlier.field(b"Idempotency-Key")
         keyed = shape.keyable and key is not None and key == request.field(b"Idempotency-Key")
@@ -604,9 +611,7 @@ class Ledger:
             if not isinstance(earlier.error, ConnectionLost | IncompleteReply):
                 return False
             assert earlier.ended is not None
-            quick = (
-                earlier.reused and isinstance(earlier.error, ConnectionLost) and earlier.ended - earlier.at <= QUICK
-            )
+            quick = earlier.reused and isinstance(earlier.error, ConnectionLost) and earlier.ended - earlier.at <= QUICK
             return shape.reads or keyed or (quick and shape.harmless)
         assert earlier.reply is not None
         status = earlier.reply.status
@@ -703,7 +708,7 @@ class Ledger:
             self.claim(not call.owed or call.due >= self.rung, f"should have been told that its time is over: {call}")
         if self.holds(flight):
             self.claim(flight.flight in places, f"lost its place: {flight}")
-        elif flight.flight in places:
+        elif flight.flight in places and all(older.over for older in flight.ahead):
             quarantined = flight.lanes and self.rung <= flight.touched + self.rules.quarantine
             self.claim(flight.unknown_since is not None and quarantined, f"keeps a place for nothing: {flight}")
 
@@ -747,26 +752,25 @@ class Ledger:
         return len(lanes), len(gates), behind
 
     def close(self) -> None:
-        """Everything is over: each call was answered once, each stream had one reader or none was left open."""
+        """Everything is over: each call was answered once, each stream was read by one, or given up."""
         for call in self.calls:
             self.claim(len(call.replies) == (0 if call.silent else 1), f"was not answered once: {call}")
         for stream in self.streams:
-            readers = sum(reply.stream is stream for call in self.calls for reply in call.replies)
-            self.claim(readers + stream.abandoned == 1, f"{readers} readers, abandoned {stream.abandoned} times")
+            told = [call for call in self.calls if any(reply.stream is stream for reply in call.replies)]
+            readers = [call for call in told if not call.left]
+            self.claim(len(readers) <= 1, f"several readers of one stream: {readers}")
+            self.claim(not readers or not stream.abandoned, f"taken from its reader: {readers}")
+            # The listener gives up what is told to one who has left.
+            self.claim(told or stream.abandoned, f"left open: {stream.request}")
         self.claim(not any(self.remembered.pending.values()), "a profile is pending, and nothing is under way")
         assert not self.problems, "\n\n".join(self.problems)
 
 
 def _executed(flight: FlightRecord) -> bool | None:
     """Tell whether a write that is over was executed; None: nobody knows."""
-    if not flight.requests:
-        return False
-    last = flight.requests[-1]
-    if last.ended is None or any(map(is_unknown, flight.requests)) and last.reply is None:
-        return None
-    if last.reply is None:
-        return False
-    if is_unknown(last):
-        return None
-    return last.reply.status < 300
-
+    for request in reversed(flight.requests):
+        if request.ended is None or flight.is_unknown(request):
+            return None
+        if may_be_executed(request):
+            return request.reply is not None and request.reply.status < 300
+    return False

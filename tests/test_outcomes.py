@@ -8,7 +8,7 @@ from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State
 from proxy.wire.wheel import TICK
 from tests.traffic_rig import PARALLEL_SESSION, Shop
-from tests.upstream_fakes import FakeUpstream
+from tests.upstream_fakes import FakeStream, FakeUpstream
 
 KEY = (b"Idempotency-Key", b"k")
 
@@ -75,3 +75,14 @@ def test_a_key_of_ours_is_kept_when_a_full_queue_follows_an_attempt_of_which_nob
 
     first, second, third = (asked.head for asked in shop.sent)
     assert first == second == third
+
+
+def test_a_dry_call_without_order_that_is_made_again_waits_at_no_gate_either(shop: Shop) -> None:
+    """Its answer was too large to share."""
+    no_order = (b"Talon-Proxy-Order", b"no")
+    target = b"/v2/customer_sessions/s?dry=true"
+    first, _ = [shop.submit(b"PUT", target, {"customerSession": {}}, no_order) for _ in range(2)]
+    shop.reply_to(first, stream=FakeStream())
+
+    assert len(shop.sent) == 2
+    assert len(shop.gates) == 0

@@ -86,3 +86,17 @@ def test_a_dry_call_without_order_that_is_made_again_waits_at_no_gate_either(sho
 
     assert len(shop.sent) == 2
     assert len(shop.gates) == 0
+
+
+def test_a_write_nobody_waits_for_does_not_stand_at_a_full_gate_when_its_turn_comes() -> None:
+    """Those behind it in its lane would wait for the gate too."""
+    shop = Shop(shared=("guest",))
+    shop.upstream.ready = True
+    for _ in range(3):
+        shop.event("guest")
+    first, left, next_one = shop.session("s"), shop.session("s", "guest"), shop.session("s", value=2)
+    assert left.waiter.leave()
+    shop.reply_to(first)
+
+    assert shop.was_sent(next_one)
+    assert not shop.was_sent(left)

@@ -84,7 +84,7 @@ class Attempts:
         if self._rules.generate_keys and flight.route.operation.idempotency_key and not flight.repeatable:
             flight.repeatable = True
             flight.key_line = _new_key()
-        if not flight.gates:
+        if not flight.gates or not self._goes(flight):
             self.attempt(flight)
         elif self._gates.enter(flight):
             flight.place = Place.INSIDE

@@ -503,7 +503,7 @@ class Ledger:
             self.claim(flight.exposed or will_be, f"told that it may have been sent: {record} {flight}")
         else:
             self.claim(error == "too_large" and (record.left or not flight.shape.reads), f"no outcome: {record}")
-        if not flight.shape.reads and reply.outcome is not Sent.NO:
+        if not flight.shape.reads and flight.landed:
             self._wrote(flight)
 
     # --- what crosses to the upstream: a `generation_fakes.Watcher` ---
@@ -713,7 +713,7 @@ class Ledger:
             self.claim(flight.unknown_since is not None and quarantined, f"keeps a place for nothing: {flight}")
 
     def _check_way(self, flight: FlightRecord) -> None:
-        """Nobody waits without need: for one ahead, for a gate, for a connection, for an answer, for another attempt."""
+        """Nobody waits without need: for one ahead, for a gate, a connection, an answer, another attempt."""
         if self.stopping:
             late = any(call.waiting and call.number < self.before_stop for call in flight.calls)
             self.claim(not late or flight.under_way, f"still waits after the stop: {flight}")

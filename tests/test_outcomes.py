@@ -94,7 +94,8 @@ def test_a_write_nobody_waits_for_does_not_stand_at_a_full_gate_when_its_turn_co
     shop.upstream.ready = True
     for _ in range(3):
         shop.event("guest")
-    first, left, next_one = shop.session("s"), shop.session("s", "guest"), shop.session("s", value=2)
+    first, left = shop.session("s"), shop.session("s", "guest")
+    next_one = shop.submit(b"POST", b"/v3/events", {"connectedSessionId": "s", "profileId": "p"})
     assert left.waiter.leave()
     shop.reply_to(first)
 

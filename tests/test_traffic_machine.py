@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from proxy.credentials import Application
 from proxy.errors import BadReply, CertificateError, ConnectionLost, ConnectionRefused, ConnectTimeout, ProxyError
 from proxy.messages import Sent
 from proxy.pipeline import Rules as PipelineRules
@@ -136,8 +137,7 @@ class TrafficMachine(RuleBasedStateMachine):
 
         def submit(record: CallRecord) -> Caller | None:
             record.then = then
-            waiter = self.shop.pipeline.submit(call, record.answer)
-            return waiter
+            return self.shop.pipeline.submit(call, record.answer)
 
         return self.ledger.arrive(shape, manner, call, submit)
 
@@ -237,7 +237,7 @@ class TrafficMachine(RuleBasedStateMachine):
             generation.abort()
 
     @rule(application=st.sampled_from(APPLICATIONS))
-    def rotate(self, application: traffic_calls.Application = APPLICATIONS[0]) -> None:
+    def rotate(self, application: Application = APPLICATIONS[0]) -> None:
         self.keys[application.name] = f"{KEY}{next(self.numbers)}"
         line = b"Authorization: %b\r\n" % self.authorization(application.name)
         self.shop.credentials._lines[application.name] = line

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from proxy.errors import LaneFull, ProxyError
+from proxy.errors import CallTimeout, LaneFull, ProxyError
 from proxy.messages import Answer, Call, Reply
 from proxy.pipeline import Pipeline
 from proxy.traffic import retries
@@ -30,6 +30,7 @@ class Story:
     """A broken variant, and what happens to it. A step: a rule of the machine and what it is given."""
 
     name: str
+    finds: str  # what the ledger says of it
     break_it: Callable[[Patch], None]
     steps: tuple[tuple[object, ...], ...]
 
@@ -46,11 +47,11 @@ class Story:
             machine.teardown()
 
 
-def broken(*steps: tuple[object, ...]) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def broken(finds: str, *steps: tuple[object, ...]) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Note a variant with its story."""
 
     def note(break_it: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        STORIES.append(Story(break_it.__name__, break_it, steps))
+        STORIES.append(Story(break_it.__name__, finds, break_it, steps))
         return break_it
 
     return note
@@ -59,7 +60,7 @@ def broken(*steps: tuple[object, ...]) -> Callable[[Callable[[Patch], None]], Ca
 # --- places ---
 
 
-@broken(("ask", "update s1"), ("ask", "update s1 p1"), ("ask", "update s1"))
+@broken("may not share this", ("ask", "update s1"), ("ask", "update s1 p1"), ("ask", "update s1"))
 def join_not_at_the_tail(patch: Patch) -> None:
     inner = Lanes._common_tail
 
@@ -76,7 +77,7 @@ def join_not_at_the_tail(patch: Patch) -> None:
     patch.setattr(Lanes, "_common_tail", common)
 
 
-@broken(("ask", "bulk", "plain"), ("ask", "bulk", "plain"))
+@broken("may not share this", ("ask", "bulk", "plain"), ("ask", "bulk", "plain"))
 def join_without_a_lane(patch: Patch) -> None:
     inner = Lanes._admit_write
 
@@ -89,7 +90,7 @@ def join_without_a_lane(patch: Patch) -> None:
     _remember_flights(patch, admit)
 
 
-@broken(("ask", "update s1"), ("ask", "update s1 p1"), ("open", 1), ("leave", 0), ("open", 1))
+@broken("lost its place", ("ask", "update s1"), ("ask", "update s1 p1"), ("open", 1), ("leave", 0), ("open", 1))
 def sent_exchange_of_an_abandoned_flight_is_cancelled(patch: Patch) -> None:
     inner = Pipeline._lost
 
@@ -101,7 +102,14 @@ def sent_exchange_of_an_abandoned_flight_is_cancelled(patch: Patch) -> None:
     patch.setattr(Pipeline, "_lost", lost)
 
 
-@broken(("open", 2), ("ask", "update s1"), ("ask", "update s1 p1"), ("ask", "event p1"), ("leave", 1))
+@broken(
+    "sent before one ahead was over",
+    ("open", 2),
+    ("ask", "update s1"),
+    ("ask", "update s1 p1"),
+    ("ask", "event p1"),
+    ("leave", 1),
+)
 def abandoned_flight_leaves_its_place(patch: Patch) -> None:
     """The classic one: its task is cancelled, and whoever waits for it goes on."""
 
@@ -119,12 +127,19 @@ def abandoned_flight_leaves_its_place(patch: Patch) -> None:
     patch.setattr(Attempts, "forsaken", forsaken)
 
 
-@broken(("open", 1), ("ask", "update s1"), ("ask", "update s1 p1"), ("lose", 0), ("open", 1))
+@broken("lost its place", ("open", 1), ("ask", "update s1"), ("ask", "update s1 p1"), ("lose", 0), ("open", 1))
 def no_quarantine(patch: Patch) -> None:
     patch.setattr(Attempts, "_quarantine", Attempts.done)
 
 
-@broken(("open", 1), ("ask", "update s1"), ("ask", "update s1 p1"), ("answer", 0, "session full"), ("open", 1))
+@broken(
+    "sent before one ahead was over",
+    ("open", 1),
+    ("ask", "update s1"),
+    ("ask", "update s1 p1"),
+    ("answer", 0, "session full"),
+    ("open", 1),
+)
 def place_lost_in_a_back_off(patch: Patch) -> None:
     inner = Flight.rest
 
@@ -138,7 +153,7 @@ def place_lost_in_a_back_off(patch: Patch) -> None:
     patch.setattr(Flight, "rest", rest)
 
 
-@broken(*[("ask", f"event {profile}") for profile in ["guest"] * 4], ("open", 6))
+@broken("too many inside a gate", *[("ask", f"event {profile}") for profile in ["guest"] * 4], ("open", 6))
 def gate_is_wide_open(patch: Patch) -> None:
     def enter(self: Gates, passenger: Passenger) -> bool:
         for gate in passenger.gates:
@@ -148,7 +163,14 @@ def gate_is_wide_open(patch: Patch) -> None:
     patch.setattr(Gates, "enter", enter)
 
 
-@broken(("open", 2), ("ask", "update s1 p1"), ("ask", "returns s1"), ("ask", "event p1"), ("answer", 0))
+@broken(
+    "sent before one ahead was over",
+    ("open", 2),
+    ("ask", "update s1 p1"),
+    ("ask", "returns s1"),
+    ("ask", "event p1"),
+    ("answer", 0),
+)
 def profile_is_remembered_only_when_confirmed(patch: Patch) -> None:
     def profiles(self: Memory, session: tuple[str, str]) -> tuple[str, ...]:
         links = self._find(session)
@@ -160,7 +182,7 @@ def profile_is_remembered_only_when_confirmed(patch: Patch) -> None:
 # --- callers ---
 
 
-@broken(("open", 1), ("ask", "update s1"))
+@broken("lost its place", ("open", 1), ("ask", "update s1"))
 def waiter_is_counted_late(patch: Patch) -> None:
     """At its first await, when its flight may have begun without it."""
     inner = Pipeline.submit
@@ -181,7 +203,7 @@ def waiter_is_counted_late(patch: Patch) -> None:
     patch.setattr(Pipeline, "submit", submit)
 
 
-@broken(("ask", "update s1", "hasty"), ("ask", "update s1"), ("pass_time", 2.5), ("open", 1))
+@broken("out of time too early", ("ask", "update s1", "hasty"), ("ask", "update s1"), ("pass_time", 2.5), ("open", 1))
 def deadline_of_the_leader(patch: Patch) -> None:
     inner = Flight.board
     first: dict[Flight, float] = {}
@@ -194,7 +216,7 @@ def deadline_of_the_leader(patch: Patch) -> None:
     patch.setattr(Flight, "deadline", property(lambda self: first[self] if self.callers else 0.0))
 
 
-@broken(("ask", "update s1", "hasty"), ("pass_time", 2.5))
+@broken("told that it may have been sent", ("ask", "update s1", "hasty"), ("pass_time", 2.5))
 def sent_before_there_is_a_connection(patch: Patch) -> None:
     inner = Flight.wait
 
@@ -206,16 +228,33 @@ def sent_before_there_is_a_connection(patch: Patch) -> None:
     patch.setattr(Flight, "wait", wait)
 
 
-@broken(("ask", "update s1 p1", "hasty"), ("ask", "update s1 p1"), ("pass_time", 2.5), ("open", 1))
-def outcome_of_one_caller_told_for_all(patch: Patch) -> None:
+@broken(
+    "told that it was not sent",
+    *[("ask", "update s1 p1", "hasty"), ("ask", "update s1 p1"), ("pass_time", 2.5), ("open", 1)],
+)
+def outcome_forgets_the_other_callers(patch: Patch) -> None:
     """Who gives up is told that nothing was sent, though it will be for the others."""
-    patch.setattr(Flight, "wanted", property(lambda self: False))
+
+    def overdue(self: Pipeline, caller: Caller) -> None:
+        flight = caller.flight
+        flight.callers.remove(caller)
+        self._end(caller, CallTimeout("x", sent=flight.outcome))
+        self._lost(flight)
+
+    patch.setattr(Pipeline, "overdue", overdue)
 
 
 # --- reads, repeats, answers ---
 
 
-@broken(("open", 2), ("ask", "update s1"), ("ask", "read session s1"), ("answer", 0), ("ask", "read session s1"))
+@broken(
+    "may not share this",
+    ("open", 2),
+    ("ask", "update s1"),
+    ("ask", "read session s1"),
+    ("answer", 0),
+    ("ask", "read session s1"),
+)
 def read_is_sealed_on_admission_only(patch: Patch) -> None:
     inner = Lanes.seal
     landing: list[Lanes] = []
@@ -234,12 +273,12 @@ def read_is_sealed_on_admission_only(patch: Patch) -> None:
     patch.setattr(Lanes, "seal", seal)
 
 
-@broken(("open", 1), ("ask", "event p1"), ("lose", 0), ("open", 1))
+@broken("executed twice", ("open", 1), ("ask", "event p1"), ("lose", 0), ("open", 1))
 def lost_write_is_repeated(patch: Patch) -> None:
     patch.setattr(retries, "after_loss", lambda *_, **__: Reason.LOST)
 
 
-@broken(("ask", "update s1"), ("ask", "update s1", "other"))
+@broken("may not share this", ("ask", "update s1"), ("ask", "update s1", "other"))
 def applications_are_not_told_apart(patch: Patch) -> None:
     inner = Pipeline._flight
 
@@ -256,7 +295,7 @@ def applications_are_not_told_apart(patch: Patch) -> None:
     patch.setattr(Lanes, "_keys", keys)
 
 
-@broken(("open", 1), ("ask", "update s1"), ("ask", "update s1"), ("answer", 0))
+@broken("answered twice", ("open", 1), ("ask", "update s1"), ("ask", "update s1"), ("answer", 0))
 def answered_twice(patch: Patch) -> None:
     inner = Pipeline.landed
 
@@ -269,7 +308,7 @@ def answered_twice(patch: Patch) -> None:
     patch.setattr(Pipeline, "landed", landed)
 
 
-@broken(*[("ask", "update s1", "alone")] * 5)
+@broken("a lane is too deep", *[("ask", "update s1", "alone")] * 5)
 def no_depth(patch: Patch) -> None:
     inner = Lanes._check_room
 
@@ -297,7 +336,8 @@ def _remember_flights(patch: Patch, admit_write: Callable[[Lanes, Flight], Fligh
 
 
 def _flights(lanes: Lanes) -> Iterator[Flight]:
-    return reversed(lanes.__dict__.get("known", []))
+    known: list[Flight] = lanes.__dict__.get("known", [])
+    return reversed(known)
 
 
 # --- tests ---
@@ -307,7 +347,7 @@ def _flights(lanes: Lanes) -> Iterator[Flight]:
 def test_a_broken_variant_is_found(story: Story, monkeypatch: Patch) -> None:
     story.break_it(monkeypatch)
 
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match=story.finds):
         story.tell()
 
 

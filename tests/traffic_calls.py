@@ -85,7 +85,7 @@ def call(shape: Shape, manner: Manner, now: float) -> Call:
 
 
 def _update(session: str, profile: str | None = None, state: str | None = None, value: int = 1) -> Shape:
-    document = {"attributes": {"value": value}}
+    document: dict[str, object] = {"attributes": {"value": value}}
     document |= {"profileId": profile} if profile is not None else {}
     document |= {"state": state} if state is not None else {}
     words = [session, profile, state, str(value) if value > 1 else None]

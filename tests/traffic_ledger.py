@@ -9,7 +9,7 @@ for a defect of the proxy's own; `audit` raises, after every step.
 """
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -517,7 +517,7 @@ class Ledger:
         self.claim(wanted or self.insists(flight), f"sent though nobody wants it: {flight}")
         self.claim(
             flight.unsent_told < 0 or any(call.waiting and call.number >= flight.unsent_told for call in flight.calls),
-            f"sent though a caller was told that it was not: {flight}",
+            f"told that it was not sent, and then it was: {flight}",
         )
         for older in flight.ahead:
             self.claim(not self.holds(older), f"sent before one ahead was over: {flight} {older}")
@@ -703,7 +703,7 @@ class Ledger:
         self.claim(places <= known, f"out of nowhere: {places - known}")
         assert not self.problems, "\n\n".join(self.problems)
 
-    def _check_place(self, flight: FlightRecord, places: Iterable[Flight]) -> None:
+    def _check_place(self, flight: FlightRecord, places: set[Flight]) -> None:
         for call in flight.calls:
             self.claim(not call.owed or call.due >= self.rung, f"should have been told that its time is over: {call}")
         if self.holds(flight):

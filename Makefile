@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls switches docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -54,6 +54,11 @@ test-compiled: .venv/.test test-packages
 
 tests-compiled: build/compiled
 	PYTHONPATH=build/compiled $(BIN)/pytest -q --import-mode=append -p no:cacheprovider $(COMPILED_TESTS)
+
+machine: .venv/.test ## Search the traffic room for defects at random (EXAMPLES=2000 STEPS=80 SEED=…)
+	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	EXAMPLES=$(or $(EXAMPLES),2000) STEPS=$(or $(STEPS),80) \
+	  $(BIN)/pytest -q -o timeout=0 --hypothesis-seed=$$seed tests/test_traffic_machine.py
 
 format: .venv/.test ## Format the code
 	$(BIN)/ruff format .

@@ -226,6 +226,7 @@ class Pipeline:
             tower=self,
             wheel=self._wheel,
         )
+        again.ordered = flight.ordered
         for caller in callers:
             again.board(caller)
         leader.joined = leader.call.timeline.joined = False

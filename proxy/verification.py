@@ -14,8 +14,8 @@ from proxy.keyset import ApiKey, Ring
 from proxy.messages import Reply, Sent, Timeline
 from proxy.settings import Origin
 from proxy.upstream import Generation
-from proxy.wire.dialing import Opened
 from proxy.wire.connection import Connection
+from proxy.wire.dialing import Opened
 
 TARGET = b"/v1/integration/campaigns?pageSize=1"
 _LINES = b"Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: talon-proxy\r\nVia: 1.1 talon-proxy\r\n"

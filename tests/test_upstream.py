@@ -12,8 +12,8 @@ from proxy.settings import Origin
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State as Flying
 from proxy.upstream import Generation, State, Upstream
-from proxy.wire.fieldtable import FieldTable
 from proxy.wire.connection import Closing
+from proxy.wire.fieldtable import FieldTable
 from proxy.wire.http1 import State as Carrying
 from proxy.wire.pool import PoolLimits
 from tests.harness import KEY, patiently

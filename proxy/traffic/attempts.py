@@ -147,7 +147,7 @@ class Attempts:
             flight.key_line = _new_key()
         if self._pacing is not None and flight.grant.surface is Surface.MANAGEMENT:
             self._pace(flight, self._pacing)
-        elif not flight.gates:
+        elif not flight.gates or not self._goes(flight):
             self.attempt(flight)
         elif self._gates.enter(flight):
             flight.place = Place.INSIDE

@@ -23,6 +23,7 @@ from proxy.talon.conflicts import Kind
 from proxy.talon.keys import Names
 from proxy.talon.routes import Route
 from proxy.traffic.gates import Gate, Key
+from proxy.traffic.retries import UNKNOWN
 from proxy.upstream import Generation
 from proxy.upstream import State as Serving
 from proxy.wire.connection import Connection
@@ -436,7 +437,7 @@ class Flight(Deadline):
             # Too late: the callers have had their answer, and only the end was waited for.
             if reply.stream is not None:
                 reply.stream.abandon()
-            self._end(seen=True)
+            self._end(seen=reply.status not in UNKNOWN)
         elif not self._step(self.crew.answered, reply) and reply.stream is not None:
             reply.stream.abandon()  # its connection would wait for a reader
 

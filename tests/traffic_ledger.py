@@ -603,7 +603,7 @@ class Ledger:
 
     def _is_repeatable(self, flight: FlightRecord, earlier: Request, request: Request) -> bool:
         shape = flight.shape
-        if flight.is_unknown(earlier) and earlier.generation is not request.generation:
+        if not shape.reads and flight.is_unknown(earlier) and earlier.generation is not request.generation:
             return False
         key = earlier.field(b"Idempotency-Key")
         keyed = shape.keyable and key is not None and key == request.field(b"Idempotency-Key")

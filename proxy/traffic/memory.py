@@ -24,7 +24,7 @@ class _Links:
 
     def __init__(self) -> None:
         self.possible: tuple[str, ...] = ()
-        self.pending: dict[str, int] = {}  # by how many calls under way
+        self.pending: tuple[str, ...] = ()  # once for each call under way
         self.used = 0.0
 
 
@@ -58,7 +58,7 @@ class Memory:
             links = self._sessions[session] = _Links()
             links.used = self._clock()
             self._forget()
-        links.pending[profile] = links.pending.get(profile, 0) + 1
+        links.pending = (*links.pending, profile)
 
     def confirmed(self, session: Session, profile: str) -> None:
         """The call succeeded: this is the profile."""
@@ -93,11 +93,10 @@ class Memory:
         links = self._sessions.get(session)
         if links is None:
             return None  # forgotten meanwhile: there were too many
-        count = links.pending.get(profile, 0)
-        if count > 1:
-            links.pending[profile] = count - 1
-        else:
-            links.pending.pop(profile, None)
+        pending = list(links.pending)
+        if profile in pending:  # the session may have been forgotten and named anew
+            pending.remove(profile)
+            links.pending = tuple(pending)
         return links
 
     def _forget(self) -> None:

@@ -228,6 +228,19 @@ async def test_those_who_waited_for_an_upstream_that_was_left_cost_no_budget(rig
     assert len(new.connection.sent) == 100
 
 
+async def test_an_upstream_that_was_left_is_no_failure_of_the_next(rig: Rig) -> None:
+    rig.begin()
+    new = FakeUpstream(rig.clock, b"new.example")
+    rig.upstream.current = new
+    rig.upstream.fail(ConnectionLost("x", sent=Sent.NO))
+    for _ in range(2):
+        new.fail(ConnectionRefused("x"))
+    assert not rig.shopper.answers
+    new.fail(ConnectionRefused("x"))
+
+    assert rig.shopper.failure == (502, b"connection_refused", b"not-sent")
+
+
 async def test_the_time_with_talon_one_is_counted(rig: Rig) -> None:
     rig.begin()
     rig.clock.advance(3)

@@ -226,7 +226,7 @@ def test_no_repr_tells_an_id(hall: Hall) -> None:
 KEYS = [GUEST, OTHER, ("profile", "default", "third")]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(
     st.lists(
         st.one_of(

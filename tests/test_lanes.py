@@ -592,7 +592,7 @@ def test_a_lane_takes_so_many_callers() -> None:
         assert went(shop, *others) == [True, True, True]
         assert [shopper.call.admission for shopper in (*shoppers, *refused, *others)] == [1, 2, 3, 0, 0, 4, 5, 6]
         shop.reply_to(shoppers[0])
-        assert shop.session("s", number=4).waiter is not None
+        assert [shop.session("s", number=number).waiter is None for number in (4, 5)] == [False, True]
 
 
 def test_who_joins_is_not_one_more() -> None:
@@ -731,6 +731,26 @@ def test_a_crash_releases_the_lane(
 
     assert shopper.failure == (500, b"proxy_internal_error", b"not-sent")
     assert went(shop, shopper, last) == [False, True]
+
+
+def test_what_crashed_in_line_is_not_sent_whatever_it_decides(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its caller was told that it was not sent; its place stays."""
+
+    def crash(*_: object) -> bool:
+        raise RuntimeError("a defect")
+
+    ahead = shop.session("s", number=1)
+    shopper = shop.session("s", None, (TIMEOUT, b"500"), state="closed")
+    behind = shop.session("s", number=2)
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.attempts, "insists", crash)
+        shop.clock.advance(0.6)
+    assert went(shop, shopper, behind) == [False, False]
+    shop.reply_to(ahead)
+
+    assert went(shop, shopper, behind) == [False, True]
 
 
 def test_one_caller_who_cannot_be_answered_takes_nothing_from_the_others(

@@ -18,8 +18,9 @@ async def test_ten_thousand_calls_need_no_more_connections_than_there_are_caller
     assert found.opened <= CONNECTIONS + WARM + found.renewed
     # Of the calls after each caller's first, which may need a connection of its own.
     assert 1 - max(found.opened - CONNECTIONS - WARM, 0) / (CALLS - CONNECTIONS) >= 0.999
-    # One call's request and answer are 3 kB: 9,000 of them kept would be 27 MB.
-    assert found.rss_after - found.rss_before < 8 * MEGABYTE
+    # One call's request and answer are 3 kB: 9,000 of them kept would be 27 MB. A session and a profile that are
+    # remembered take 0.8 kB.
+    assert found.rss_after - found.rss_before < 12 * MEGABYTE
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,10 @@ def test_a_newer_one_takes_the_place_of_an_older_one(reads: Reads) -> None:
     older, newer = read("a", SESSION), read("a", SESSION)
     open_ones = opened(reads, older, newer)
     reads.close(older)
-
     assert open_ones() == [False, True]
+    reads.close(newer)
+
+    assert not reads._by_key
 
 
 def test_closed_nobody_finds_it_any_more_and_nothing_is_left(reads: Reads) -> None:
@@ -302,6 +304,14 @@ def test_a_write_whose_keys_are_not_known_seals_all_reads(write: Callable[[Shop]
         write(shop)
 
         assert not any(shop.read(target).joined for target in targets)
+
+
+def test_a_write_whose_body_cannot_be_read_may_be_of_any_profile_beside_the_one_that_is_known(shop: Shop) -> None:
+    shop.reply_to(shop.session("s", "q"))
+    shop.read(READ_PROFILE)
+    shop.submit(b"PUT", TARGET, b"{")
+
+    assert not shop.read(READ_PROFILE).joined
 
 
 @pytest.mark.parametrize("target", [b"/v1/integration/campaigns", b"/v1/applications", b"/v2/something/new"])

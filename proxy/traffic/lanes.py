@@ -288,13 +288,12 @@ class Lanes:
         """It is DONE: whoever has nobody ahead now goes on, before this returns or when it is next in line."""
         assert flight.state is State.DONE
         assert not flight.ahead
+        assert not flight.counted  # its callers have had their answer
         if not flight.lanes:
             return
         self.seal(flight)
         for lane in flight.lanes:
             lane.unfinished -= 1
-            if flight.counted:
-                lane.wanted -= 1
             if lane.tail is flight:
                 del self._lanes[lane.key]
         for follower in flight.followers:

@@ -25,7 +25,7 @@ class _Links:
 
     def __init__(self) -> None:
         self.possible: tuple[str, ...] = ()
-        self.pending: dict[str, int] | None = None  # by how many calls under way; there is none for long
+        self.pending: tuple[str, ...] = ()  # once for each call under way
         self.used = 0.0
 
 
@@ -48,7 +48,7 @@ class Memory:
         links = self._find(session)
         if links is None:
             return ()
-        if links.pending is None:
+        if not links.pending:
             return links.possible
         return tuple(dict.fromkeys((*links.possible, *links.pending)))
 
@@ -59,9 +59,7 @@ class Memory:
             links = self._sessions[session] = _Links()
             links.used = self._clock()
             self._forget()
-        if links.pending is None:
-            links.pending = {}
-        links.pending[profile] = links.pending.get(profile, 0) + 1
+        links.pending = (*links.pending, profile)
 
     def confirmed(self, session: Session, profile: str) -> None:
         """The call succeeded: this is the profile."""
@@ -96,14 +94,10 @@ class Memory:
         links = self._sessions.get(session)
         if links is None:
             return None  # forgotten meanwhile: there were too many
-        pending = links.pending or {}
-        count = pending.get(profile, 0)
-        if count > 1:
-            pending[profile] = count - 1
-        else:
-            pending.pop(profile, None)
-        if not pending:
-            links.pending = None
+        pending = list(links.pending)
+        if profile in pending:  # the session may have been forgotten and named anew
+            pending.remove(profile)
+            links.pending = tuple(pending)
         return links
 
     def _forget(self) -> None:
@@ -114,6 +108,6 @@ class Memory:
         for _ in range(min(2, len(self._sessions))):
             session = next(iter(self._sessions))
             links = self._sessions[session]
-            if links.used >= oldest or links.pending is not None:
+            if links.used >= oldest or links.pending:
                 return
             del self._sessions[session]

@@ -7,7 +7,6 @@ profile, runs no rule, changes nothing, is answered from one row, and needs a va
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
 
 from proxy.errors import ProxyError, ResponseTimeout
 from proxy.keyset import ApiKey, Ring
@@ -25,12 +24,8 @@ class Unverified(Exception):
     """The generation must not serve; the text says why. No key and no text of the other side is in it."""
 
 
-class Progress(Protocol):
-    """Who is told how far it is."""
-
-    def __call__(self, what: str) -> None:
-        """Say what happens next."""
-        ...
+# Told what happens next.
+Progress = Callable[[str], None]
 
 
 async def verify(
@@ -63,6 +58,7 @@ async def _warm(generation: Generation, count: int) -> None:
     for result in results:
         if isinstance(result, BaseException):
             raise result
+    await asyncio.sleep(0)  # the pool takes them back in a turn of its own
 
 
 class _Borrower:
@@ -106,7 +102,11 @@ async def _try(generation: Generation, key: ApiKey, timeout: float, clock: Calla
     """Make the call with a key; None: it is good, else what is wrong."""
     head = b"GET %b HTTP/1.1\r\n%b%b%b\r\n" % (TARGET, generation.host_line, _LINES, key.line)
     question = _Question(head, timeout, clock)
-    generation.pool.wait(question)
+    connection = generation.pool.take()
+    if connection is not None:
+        question.granted(connection, None)
+    else:
+        generation.pool.wait(question)
     try:
         reply = await question.reply
     except ProxyError as error:

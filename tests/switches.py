@@ -9,6 +9,7 @@ Counts, and no times: failed calls, writes out of order, calls to a host that wa
 import argparse
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,14 +35,13 @@ async def two_hosts() -> AsyncIterator[tuple[Arrivals, Host, Host]]:
         yield arrivals, hosts[0], hosts[1]
 
 
-def moving(a: Host, b: Host, at: datetime, *, hold: str = "2s") -> Mapping[str, str]:
+def moving(a: Host, b: Host, at: datetime) -> Mapping[str, str]:
     """Give the settings of a switch from one host to the other, planned for a moment."""
     return {
         "api_key": KEY_A,
         "upstream__url": a.url,
         "upstream__next__url": b.url,
         "upstream__next__at": at.isoformat(),
-        "upstream__next__hold": hold,
         "upstream__next__applications__default__api_key": KEY_B,
         **QUIET,
     }
@@ -81,14 +81,23 @@ async def back_and_forth(switches: int, rate: float) -> Figures:
         }
 
 
-async def planned(proxies: int, rate: float, *, ahead: float) -> Figures:
+async def planned(proxies: int, rate: float) -> Figures:
     """Let several proxies switch at one moment."""
     async with two_hosts() as (arrivals, a, b), AsyncExitStack() as stack:
-        fleet = []
-        at = datetime.now(UTC) + timedelta(seconds=ahead)
-        for _ in range(proxies):
-            settings = dict(moving(a, b, at))
-            fleet.append(await stack.enter_async_context(serving(settings.pop("upstream__url"), **settings)))
+        file = Path(stack.enter_context(TemporaryDirectory())) / "talon-proxy.toml"
+        now = GOOD.format(key=KEY_A, token=TOKEN, url=a.url)
+        file.write_text(now)
+        file.chmod(0o600)
+        starting = [
+            stack.enter_async_context(serving(None, config=str(file), log__access="off")) for _ in range(proxies)
+        ]
+        fleet = [await proxy for proxy in starting]
+        began = time.monotonic()
+        await asyncio.gather(*map(reload, fleet))
+        # All of them must know of it before its moment, on a machine however busy.
+        at = datetime.now(UTC) + timedelta(seconds=1.0 + 20 * (time.monotonic() - began))
+        file.write_text(now + PLANNED.format(url=b.url, at=at.isoformat(), key=KEY_B))
+        await asyncio.gather(*map(reload, fleet))
         async with shopping(fleet, sessions=8, rate=rate) as crowd:
             await asyncio.gather(*(proxy.line('"switched to another upstream"') for proxy in fleet))
             await asyncio.gather(*map(left, fleet))
@@ -181,6 +190,16 @@ url = "{url}"
 """
 
 
+PLANNED = """\
+[upstream.next]
+url = "{url}"
+at = {at}
+hold = "2s"
+[upstream.next.applications.default]
+api_key = "{key}"
+"""
+
+
 def broken(good: str, number: int) -> tuple[str, str]:
     """Give a file that cannot be used, and what of it must be named."""
     ways = [
@@ -250,7 +269,7 @@ async def _main(options: argparse.Namespace) -> int:
     wrong = 0
     for name, figures in (
         ("back and forth", back_and_forth(options.switches, options.rate)),
-        ("planned, three proxies", planned(3, options.rate, ahead=5.0)),
+        ("planned, three proxies", planned(3, options.rate)),
         ("rotating keys", rotating(options.rotations, options.rate)),
         ("broken reloads", breaking(options.reloads, options.rate / 5)),
     ):

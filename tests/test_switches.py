@@ -31,7 +31,7 @@ async def test_switching_back_and_forth_loses_and_reorders_nothing_and_sends_no_
 
 
 async def test_a_fleet_switches_at_one_moment() -> None:
-    figures = await planned(3, 150, ahead=3.0)
+    figures = await planned(3, 150)
 
     assert bad(figures) == 0, figures
     assert figures["before the switch"] > 0
@@ -108,24 +108,19 @@ async def test_a_url_set_at_run_time_is_told_everywhere_and_survives_an_unrelate
         assert await served_by(proxy) == "a"
 
 
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("http://localhost:9", "not among upstream.allowed_hosts"),
-        ("https://evil.example", "not among upstream.allowed_hosts"),
-        ("http://127.0.0.1:9@evil.example", "user name"),
-        ("http://127.0.0.1:9/v2", "path"),
-        ("nonsense", "https://host"),
-    ],
-)
-async def test_a_switch_to_where_no_key_may_go_is_refused_also_by_force(
-    hosts: tuple[Host, Host], url: str, reason: str
-) -> None:
+async def test_a_switch_to_where_no_key_may_go_is_refused_also_by_force(hosts: tuple[Host, Host]) -> None:
     async with serving(hosts[0].url, api_key=KEY_A, **QUIET) as proxy:
-        for force in (False, True):
-            answer = await switch(proxy, url, force=force)
-            assert answer.status == 422
-            assert reason in answer.json["reasons"][0]
+        for url, reason in (
+            ("http://localhost:9", "not among upstream.allowed_hosts"),
+            ("https://evil.example", "not among upstream.allowed_hosts"),
+            ("http://127.0.0.1:9@evil.example", "user name"),
+            ("http://127.0.0.1:9/v2", "path"),
+            ("nonsense", "https://host"),
+        ):
+            for force in (False, True):
+                answer = await switch(proxy, url, force=force)
+                assert answer.status == 422
+                assert reason in answer.json["reasons"][0]
         assert await served_by(proxy) == "a"
 
 
@@ -203,8 +198,8 @@ async def test_what_needs_a_restart_is_named_and_the_rest_takes_effect(
 
         assert told["changed"] == ["base_path", "log.format"]
         assert told["restart_needed"] == ["log.format"]
-        (warning,) = told["warnings"]
-        assert warning.endswith("[log.level]: has no effect: TALON_PROXY_LOG__LEVEL is stronger")
+        shadowed = "[log.level]: has no effect: TALON_PROXY_LOG__LEVEL is stronger"
+        assert [warning for warning in told["warnings"] if warning.endswith(shadowed)]
         assert (await proxy.ask("GET", "/talon/v2/customer_sessions/s")).status == 200
         assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 404
         config = (await proxy.change("GET", "/-/config", **SIGNED)).json

@@ -6,21 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from proxy.keyset import KeyPair, KeySet, Ledger
-from proxy.secret import Secret
-from proxy.settings import Origin
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State as Flying
-from proxy.upstream import Generation, State, Upstream
+from proxy.upstream import State, Upstream
 from proxy.wire.connection import Closing
-from proxy.wire.fieldtable import FieldTable
 from proxy.wire.http1 import State as Carrying
-from proxy.wire.pool import PoolLimits
+from tests.generations import answer, generation
 from tests.harness import KEY, patiently
 from tests.traffic_rig import Shop
-from tests.upstream_fakes import FakeClock, FakeDial, FakeDialer, Silence, turns
+from tests.upstream_fakes import FakeDialer, Silence, turns
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 OTHER_KEY = "0ther" * 12
 
 
@@ -28,22 +23,6 @@ OTHER_KEY = "0ther" * 12
 async def silence() -> AsyncIterator[None]:
     async with Silence.kept():
         yield
-
-
-def generation(clock: FakeClock, host: str, key: str = KEY, *, most: int = 100) -> tuple[Generation, FakeDialer]:
-    made = Generation(
-        Origin.parse(f"https://{host}"),
-        KeySet({"default": KeyPair(Secret(key))}, None, Ledger()),
-        None,
-        clock.wheel(),
-        PoolLimits(0, most, 50.0, 300.0, 8 << 20),
-        table=FieldTable(),
-        connect_timeout=3.0,
-    )
-    dialer = FakeDialer()
-    dialer.at_once = True
-    made.pool._dialer = dialer  # type: ignore[assignment]
-    return made, dialer
 
 
 class TwoHosts(Shop):
@@ -63,10 +42,6 @@ class TwoHosts(Shop):
 
 def written(dialer: FakeDialer) -> list[bytes]:
     return [dial.transport.written for dial in dialer.dials]
-
-
-def answer(dial: FakeDial, text: bytes = OK) -> None:
-    dial.connection.data_received(text)
 
 
 def answer_all(dialer: FakeDialer) -> None:

@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls docs lock clean test-packages compile-packages bench-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,6 +9,7 @@ BIN := .venv/bin
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl
 COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_canary.py tests/test_many_calls.py tests/test_serve.py tests/test_routes.py
+EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
 
 help: ## Show this
@@ -55,6 +56,15 @@ tests-compiled: build/compiled
 format: .venv/.test ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+examples: .venv/.test example-packages .venv/examples/jest/node_modules ## Run the examples for testing a shop against the simulator: Jest, JUnit, PHPUnit
+	EXAMPLES=1 $(BIN)/python -X dev -m pytest -q tests/test_examples.py
+
+# By npm, because Debian's jest wants Debian's node. Only what a lock would pin is left open; no script of a package is run.
+.venv/examples/jest/node_modules: tests/examples/jest/package.json .venv/.test
+	@mkdir -p .venv/examples/jest && cp $< .venv/examples/jest
+	npm install --prefix .venv/examples/jest --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
+	@touch $@
 
 bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call (BENCH_ARGS='--help')
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
@@ -115,3 +125,9 @@ compile-packages:
 bench-packages:
 	@missing=""; for pair in $(BENCH_PROGRAMS); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	[ -z "$$missing" ] || $(call install,$$missing,The benchmark needs its contenders)
+
+example-packages:
+	@missing=""; for pair in $(EXAMPLE_PROGRAMS); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
+	command -v php >/dev/null && php -m | grep -qx curl || missing="$$missing php-curl"; \
+	[ -n "$$JUNIT_JARS" ] || [ -e /usr/share/java/junit-platform-console.jar ] || missing="$$missing junit5"; \
+	[ -z "$$missing" ] || $(call install,$$missing,The examples need more programs)

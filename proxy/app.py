@@ -22,12 +22,13 @@ from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.fields import reply_table, request_table
 from proxy.observe.admin import Admin, Probes
+from proxy.observe.hashes import Hashes
 from proxy.observe.logs import AccessLog, Logs
 from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
-from proxy.observe.metrics import Traffic as TrafficNumbers
 from proxy.observe.observers import Observers
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
+from proxy.report import Report
 from proxy.settings import Settings, settings_hash
 from proxy.talon.operations import OPERATIONS
 from proxy.talon.routes import Routes
@@ -122,7 +123,7 @@ class App:
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         self._upstream = Upstream(self._generation())
         self._traffic = Traffic(
-            self._upstream, credentials, _traffic_rules(settings), clock=time.monotonic, shared=self._shared
+            self._upstream, credentials, traffic_rules(settings), clock=time.monotonic, shared=self._shared
         )
         self._pipeline = Pipeline(
             routes_of(settings),
@@ -131,13 +132,11 @@ class App:
             self._traffic,
             Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
             self._wheel,
-            rules=PipelineRules(
-                settings.upstream.timeouts.total,
-                settings.base_path,
-                settings.limits.inspect,
-                settings.coalescing.enabled,
-                frozenset(settings.coalescing.off),
-            ),
+            rules=pipeline_rules(settings),
+        )
+        key = settings.log.hash_key
+        self._report = Report(
+            self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None), time.monotonic
         )
         self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
         self._admin = Admin(
@@ -261,7 +260,7 @@ class App:
     # --- what probes, metrics and operators are told ---
 
     def _shared(self, profile: Profile) -> None:
-        _LOG.warning("a profile is shared by many sessions: its writes pass a gate, and are not ordered")
+        _LOG.warning("a profile is shared", extra={"fields": self._report.profile(profile)})
 
     def _not_ready(self) -> Sequence[str]:
         return () if self.stage is Stage.SERVING else (self.stage.name.lower(),)
@@ -289,7 +288,8 @@ class App:
                 "protocol": PROTOCOL,
                 "connections": {
                     "opening": pool.opening,
-                    "active": pool.active,
+                    "active": pool.active - pool.held,
+                    "held": pool.held,
                     "idle": pool.idle,
                     "opened": pool.opened,
                     "closed": self._closed(),
@@ -302,16 +302,18 @@ class App:
                 "in_flight": self._pipeline.in_flight,
             },
             "calls": self._metrics.totals(),
+            "traffic": self._report.status(),
             "keys": self._credentials.hints(),
         }
 
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
-            traffic=self._traffic_numbers,
+            traffic=lambda: self._report.numbers(),
             connections=self._connections,
             opened=lambda: self._upstream.current.pool.opened,
             closed=self._closed,
+            circuit=lambda: self._traffic.attempts.circuit.state.value,
             generation=lambda: self._upstream.current.number,
             upstream=lambda: (self._settings.upstream.url.host, PROTOCOL),
             config_hash=lambda: self._settings_hash,
@@ -325,23 +327,6 @@ class App:
         pool = self._upstream.current.pool
         held = pool.held
         return [Connections(PROTOCOL, "current", pool.opening, active=pool.active - held, idle=pool.idle, held=held)]
-
-    def _traffic_numbers(self) -> TrafficNumbers:
-        lanes, attempts = self._traffic.lanes, self._traffic.attempts
-        return TrafficNumbers(
-            lanes=len(lanes),
-            waiting=lanes.waiting,
-            oldest_wait=lanes.oldest_wait(self._pipeline.flights),
-            shared_profiles=len(self._traffic.sharing.detected()),
-            conflicts_avoided=lanes.conflicts_avoided,
-            unkeyed={reason.value: count for reason, count in lanes.unkeyed.items()},
-            conflicts={
-                (kind.value, "returned" if returned else "resolved"): count
-                for (kind, returned), count in attempts.conflicts.items()
-            },
-            retries={reason.value: count for reason, count in attempts.retried.items()},
-            exhausted={reason.value: count for reason, count in attempts.unaffordable.items()},
-        )
 
     # --- parts ---
 
@@ -369,22 +354,39 @@ class App:
         )
 
 
-def _traffic_rules(settings: Settings) -> TrafficRules:
+def pipeline_rules(settings: Settings) -> PipelineRules:
+    """Give what settings mean for the pipeline."""
+    timeouts = settings.upstream.timeouts
+    return PipelineRules(
+        timeouts.total,
+        {name: timeouts.total_of(name) for name in timeouts.operations},
+        settings.base_path,
+        settings.limits.inspect,
+        settings.coalescing.enabled,
+        frozenset(settings.coalescing.off),
+    )
+
+
+def traffic_rules(settings: Settings) -> TrafficRules:
+    """Give what settings mean for the traffic room."""
     lanes, retries, conflict = settings.lanes, settings.retries, settings.retries.conflict
     return TrafficRules(
         AttemptRules(
             settings.upstream.timeouts.response,
+            settings.upstream.timeouts.operations,
             hold=lanes.hold,
             quarantine=lanes.quarantine,
             abandoned=Abandoned(lanes.abandoned),
             inspect=settings.limits.inspect,
             generate_keys=retries.generate_idempotency_keys,
+            management_rate=settings.management.rate,
             retries=RetryRules(retries.connection, conflict.tries, conflict.base, conflict.cap, retries.budget),
         ),
         lanes=LaneRules(lanes.enabled, lanes.depth, lanes.dry_width, settings.coalescing.max_callers),
         memory=lanes.memory,
         shared_profiles=lanes.shared_profiles,
         shared_after=lanes.shared_after,
+        concurrency=settings.limits.concurrency,
     )
 
 

@@ -22,8 +22,11 @@ class Category(Enum):
 
     BAD_REQUEST = "bad_request"
     REFUSED = "refused"
+    CIRCUIT = "circuit"
+    CONCURRENCY = "concurrency"
     DEPTH = "depth"
     DRAINING = "draining"
+    PACING = "pacing"
     DNS = "dns"
     CONNECT = "connect"
     TLS = "tls"
@@ -209,6 +212,35 @@ class LaneFull(Unavailable):
 
     def __init__(self, details: str) -> None:
         super().__init__(details, sent=Sent.NO)
+
+
+class Busy(Unavailable):
+    """As many calls are under way, and as many wait, as may (`limits.concurrency`)."""
+
+    category = Category.CONCURRENCY
+    token = b"connection_limit_reached"
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details, sent=Sent.NO)
+
+
+class PacedOut(Unavailable):
+    """Too many calls of one endpoint of the Management API wait (`management.rate`)."""
+
+    category = Category.PACING
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details, sent=Sent.NO)
+
+
+class CircuitOpen(Unavailable):
+    """Talon.One could not be reached lately, so that nothing is tried for a moment."""
+
+    category = Category.CIRCUIT
+    token = b"destination_unavailable"
+
+    def __init__(self, details: str, *, sent: Sent) -> None:
+        super().__init__(details, sent=sent)
 
 
 class Draining(Unavailable):

@@ -7,8 +7,8 @@ the loop (invariant 1). Everything that can be refused is refused there.
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy import fields
@@ -27,7 +27,7 @@ from proxy.messages import Answer, Call, Reply, Sent, Source
 from proxy.reception import Reception, may_share
 from proxy.talon import keys
 from proxy.talon.routes import Route, Routes
-from proxy.traffic.flights import Caller, Flight, State
+from proxy.traffic.flights import Caller, Crew, Flight, State, Tower
 from proxy.traffic.traffic import Traffic
 from proxy.wire.wheel import Wheel
 
@@ -55,6 +55,7 @@ class Rules:
     """Settings that concern a call as a whole; times in seconds, `inspect` in bytes."""
 
     total_timeout: float
+    total_timeouts: Mapping[str, float] = field(default_factory=dict)  # of operations that have their own
     base_path: str | None = None
     inspect: int = 256 * 1024
     coalescing: bool = True
@@ -115,10 +116,12 @@ class Pipeline:
                 self._answer(call, answer, Reply(200, b"", b"", source=Source.PROXY, length=0))
                 return None
             route, grant = self._reception.understand(call, found)
-            flight = self._flight(call, found, route, grant)
-            timeout = (
-                self._rules.total_timeout if found.timeout is None else min(found.timeout, self._rules.total_timeout)
+            flight = make_flight(
+                call, found, route, grant, self._rules, crew=self._attempts, tower=self, wheel=self._wheel
             )
+            timeout = self._rules.total_timeouts.get(call.operation, self._rules.total_timeout)
+            if found.timeout is not None and found.timeout < timeout:
+                timeout = found.timeout
             due = call.timeline.complete + timeout
             place = self._lanes.admit(flight)
         except ProxyError as error:
@@ -139,31 +142,6 @@ class Pipeline:
         if not flight.ahead:
             flight.begin()
         return caller
-
-    def _flight(self, call: Call, found: fields.CallFields, route: Route, grant: Grant) -> Flight:
-        """Make the flight that a call has if it joins none."""
-        encoded = found.content_encoding != b""
-        flight = Flight(
-            call,
-            route,
-            keys.names(route, call.body, encoded=encoded, limit=self._rules.inspect),
-            grant,
-            fields.outbound(call, found),
-            crew=self._attempts,
-            tower=self,
-            wheel=self._wheel,
-        )
-        flight.encoded = encoded
-        key = flight.idempotency_key = found.idempotency_key
-        if key is not None and route.operation.idempotency_key:
-            flight.repeatable = True
-        flight.ordered = not found.unordered
-        operation = route.operation.name
-        if self._rules.coalescing and operation not in self._rules.never_join:
-            flight.shares = may_share(route, call, found)
-            application = grant.application.name
-            flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
-        return flight
 
     def own_lines(self, request_id: bytes | None) -> bytes:
         """See `wire.downstream.Handler`."""
@@ -205,7 +183,7 @@ class Pipeline:
             timeline = call.timeline
             timeline.answered = self._wheel.clock()
             timeline.upstream = timeline.answered - timeline.complete
-        self._answer(call, caller.answer, reply)
+        self._give(caller, reply)
 
     def _stream_to_one(self, flight: Flight, callers: list[Caller], reply: Reply) -> list[Caller]:
         """Choose who reads an answer too large to hold. The others of a read share a new one.
@@ -290,8 +268,7 @@ class Pipeline:
 
     def crashed(self, flight: Flight) -> None:
         """See `traffic.flights.Tower`."""
-        request_id = flight.call.request_id.decode("latin-1")
-        _LOG.exception("a call failed", extra={"fields": {"request_id": request_id}})
+        _report(flight.call)
         error = InternalError(sent=flight.outcome)
         if flight.ahead:
             # Its place stays, or those behind it would not wait for those ahead of it.
@@ -328,7 +305,16 @@ class Pipeline:
     def _end(self, caller: Caller, error: ProxyError) -> None:
         """Answer one caller, whatever becomes of its flight."""
         caller.call.error = error.category.value
-        self._answer(caller.call, caller.answer, to_reply(error))
+        self._give(caller, to_reply(error))
+
+    def _give(self, caller: Caller, reply: Reply) -> None:
+        """Answer a caller; where that crashes, it is felt by no other caller of the flight."""
+        try:
+            self._answer(caller.call, caller.answer, reply)
+        except Exception:
+            _report(caller.call)
+            if reply.stream is not None:
+                reply.stream.abandon()
 
     def _answer(self, call: Call, answer: Answer, reply: Reply) -> None:
         if not call.timeline.ready:
@@ -338,3 +324,35 @@ class Pipeline:
     def _new_id(self) -> bytes:
         self._count += 1
         return b"%b-%x" % (self._prefix, self._count)
+
+
+def make_flight(
+    call: Call,
+    found: fields.CallFields,
+    route: Route,
+    grant: Grant,
+    rules: Rules,
+    *,
+    crew: Crew,
+    tower: Tower,
+    wheel: Wheel,
+) -> Flight:
+    """Make the flight that a call has if it joins none."""
+    encoded = found.content_encoding != b""
+    names = keys.names(route, call.body, encoded=encoded, limit=rules.inspect)
+    flight = Flight(call, route, names, grant, fields.outbound(call, found), crew=crew, tower=tower, wheel=wheel)
+    flight.encoded = encoded
+    flight.ordered = not found.unordered
+    flight.idempotency_key = found.idempotency_key
+    if found.idempotency_key is not None and route.operation.idempotency_key:
+        flight.repeatable = True
+    if rules.coalescing and route.operation.name not in rules.never_join and may_share(route, call, found):
+        flight.shares = True
+        application = grant.application.name
+        flight.fingerprint = (call.target, call.body, call.method, application, grant.caller, found.identity)
+    return flight
+
+
+def _report(call: Call) -> None:
+    """Log the defect of ours that is being handled."""
+    _LOG.exception("a call failed", extra={"fields": {"request_id": call.request_id.decode("latin-1")}})

@@ -257,7 +257,7 @@ class Proxy:
             traffic,
             self.witness,
             self.wheel,
-            rules=PipelineRules(total_timeout, base_path, coalescing=coalescing),
+            rules=PipelineRules(total_timeout, base_path=base_path, coalescing=coalescing),
         )
         limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
         self.listener = Listener(

@@ -32,6 +32,7 @@ class Rig:
         self.ends: list[bool] = []
         self.begun = 0
         self.attempted = 0
+        self.started = 0
         self.dones = 0
         self.hold = 0.0
         self.crashing = ""
@@ -63,6 +64,10 @@ class Rig:
     def attempt(self, flight: Flight) -> None:
         self.attempted += 1
         self._crash("attempt")
+
+    def start(self, flight: Flight) -> None:
+        self.started += 1
+        self._crash("start")
 
     def send(self, flight: Flight, connection: Connection) -> None:
         self._crash("send")
@@ -317,7 +322,9 @@ async def test_it_is_late_before_the_alarm_has_rung_where_the_loop_was_blocked(r
 # --- defects ---
 
 
-@pytest.mark.parametrize("step", ["begin", "attempt", "send", "failed", "answered", "overdue", "hold", "ended", "done"])
+@pytest.mark.parametrize(
+    "step", ["begin", "attempt", "start", "send", "failed", "answered", "overdue", "hold", "ended", "done"]
+)
 async def test_a_crash_in_any_step_goes_to_the_tower_and_no_further(rig: Rig, step: str) -> None:
     rig.crashing = step
     rig.flight.begin()
@@ -332,6 +339,8 @@ async def test_a_crash_in_any_step_goes_to_the_tower_and_no_further(rig: Rig, st
         rig.clock.advance(15.1)
     elif step == "attempt":
         rig.flight.passed()
+    elif step == "start":
+        rig.flight.admitted()
     elif step == "hold":
         rig.upstream.admit()
         assert rig.flight.overdue() == 0.0

@@ -39,6 +39,7 @@ PULLED = Pulled(
     ],
     opened=lambda: 15,
     closed=lambda: {"idle": 6, "peer": 7},
+    circuit=lambda: 1,
     generation=lambda: 2,
     upstream=lambda: ("mycompany.europe-west1.talon.one", "http/1.1"),
     config_hash=lambda: "0123456789ab",
@@ -409,6 +410,7 @@ def test_what_other_objects_know_is_asked_of_them() -> None:
     assert value(metrics, "upstream_connections_closed_total", reason="goaway") == 0
     assert value(metrics, "upstream_requests_per_connection_bucket", le="1.0") == 1
     assert value(metrics, "upstream_requests_per_connection_sum") == 41
+    assert value(metrics, "circuit_state") == 1
     assert value(metrics, "upstream_generation") == 2
     assert value(metrics, "upstream_info", host="mycompany.europe-west1.talon.one", protocol="http/1.1") == 1
     assert value(metrics, "config_info", hash="0123456789ab") == 1

@@ -11,6 +11,7 @@ import pytest
 from proxy.errors import CertificateError, ConnectionLost, ConnectionRefused
 from proxy.fields import reply_table
 from proxy.messages import Sent
+from proxy.traffic import circuit
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import Caller, Flight, State
 from proxy.traffic.retries import Rules as RetryRules
@@ -462,7 +463,9 @@ async def test_a_stream_that_comes_after_the_deadline_is_abandoned_with_its_conn
     assert repr(real.pool) == "<Pool idle=0 active=0 opening=0 waiting=0>"
 
 
-async def test_many_refused_calls_try_again_at_once_each_as_often_as_it_may() -> None:
+async def test_many_refused_calls_try_again_at_once_each_as_often_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(circuit, "IN_A_ROW", 10_000)
+    monkeypatch.setattr(circuit, "LEAST_CALLS", 10_000)
     rig = Rig(attempts=AttemptRules(response_timeout=10.0, retries=RetryRules(budget=10.0)))
     real = Real(rig, limit=10)
     callers = [rig.submit() for _ in range(200)]

@@ -59,16 +59,6 @@ async def test_help_goes_to_standard_output_and_wrong_usage_to_standard_error() 
     assert unknown == nothing == Ended(2, "", helped.out)
 
 
-async def test_the_demonstration_shows_what_the_calls_did() -> None:
-    ended = await talon_proxy("demo", shutdown__quiet="0ms")
-
-    assert (ended.code, ended.err) == (0, "")
-    assert "PUT /v2/customer_sessions/demo → 200" in ended.out
-    assert "effects: " in ended.out
-    assert "setDiscount" in ended.out
-    assert "GET /v1/applications → 403" in ended.out
-
-
 # --- wrong settings -------------------------------------------------------------------------------------------
 
 

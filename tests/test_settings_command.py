@@ -20,6 +20,19 @@ from tests.process import talon_proxy
 Run = Callable[..., tuple[int, str, str]]
 
 
+@pytest.fixture(autouse=True)
+def pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nothing reads yet changes from day to day; that it is told does not."""
+    keys = (
+        "limits.concurrency",
+        "management.rate",
+        "next_api_key_file",
+        "upstream.timeouts.operations.<operationId>",
+    )
+    for module in ("loading", "command"):
+        monkeypatch.setattr(f"proxy.settings.{module}.PENDING", keys)
+
+
 @pytest.fixture
 def config(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command; gives exit code, standard output and standard error."""

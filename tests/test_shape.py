@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import ROOT, run
+from proxy.cli import COMMANDS, USAGE
+from tests.process import ROOT, run, variables
 
 PACKAGE = ROOT / "proxy"
 ROOMS = ("commands", "observe", "settings", "simulator", "talon", "traffic", "wire")
@@ -33,10 +35,24 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "traffic": NOUNS | {"credentials", "talon", "upstream", "wire"},
     "reception": NOUNS | {"callers", "credentials", "fields", "talon"},
     "pipeline": NOUNS | {"callers", "credentials", "fields", "reception", "talon", "traffic", "upstream", "wire"},
+    "report": frozenset({"observe", "traffic"}),
     "app": NOUNS
-    | {"callers", "credentials", "fields", "observe", "pipeline", "settings", "talon", "traffic", "upstream", "wire"},
+    | {
+        "report",
+        "callers",
+        "credentials",
+        "fields",
+        "observe",
+        "pipeline",
+        "settings",
+        "talon",
+        "traffic",
+        "upstream",
+        "wire",
+    },
     "commands": NOUNS
-    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"},
+    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
+    | {"pipeline", "traffic"},
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
@@ -48,11 +64,14 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
-    "pydantic": frozenset({"settings"}),
+    "pydantic": frozenset({"settings", "simulator.applications"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),
 }
+# What other commands need, or what only a careless import brings in.
+NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}
+NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
 REVEALS = frozenset({"app", "commands", "credentials", "secret", "settings"})
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
@@ -139,7 +158,7 @@ print(json.dumps(failed))
 
 
 async def test_small_commands_cost_little() -> None:
-    """Probes and `version` run often: they must not load what only `serve` needs."""
+    """`version` and help run often: they must not load what only `serve` needs. Probes: tests/test_probe.py."""
     program = """
 import sys
 from proxy.cli import main
@@ -151,3 +170,46 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
     assert (ended.code, ended.err) == (0, "")
     assert not set(ended.out.split()) & set(LIBRARIES)
+
+
+async def test_serve_starts_with_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    """From exec to ready half a second: of that nearly all is imports."""
+    program = """
+import gc, json, os, signal, sys
+from proxy.app import App
+start = App.start
+async def ready(self, **options):
+    collecting = gc.isenabled()
+    await start(self, **options)
+    print(json.dumps([sorted(sys.modules), collecting, gc.isenabled()]), file=sys.stderr)
+    os.kill(os.getpid(), signal.SIGTERM)
+App.start = ready
+from proxy.cli import main
+sys.exit(main(["serve"]))
+"""
+    settings = {
+        "upstream__url": "https://127.0.0.1:9",
+        "api_key": "k",
+        "listen": "127.0.0.1:0",
+        "admin__listen": f"unix:{tmp_path / 'admin'}",
+        "shutdown__quiet": "0ms",
+    }
+
+    ended = await run(sys.executable, "-c", program, env=variables(settings))
+
+    assert ended.code == 0
+    loaded, collecting, collects = json.loads(ended.err)
+    assert {name for name in loaded if name.startswith(("proxy.commands.", "proxy.simulator"))} == {
+        "proxy.commands.serve"
+    }
+    assert not set(loaded) & NOT_TO_SERVE
+    assert (collecting, collects) == (False, True), "looking for cycles waits until it serves, and is not forgotten"
+
+
+def test_the_readme_has_every_command_in_one_line() -> None:
+    """So has the help."""
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `talon-proxy ([a-z]+)[^`]*` \| \S.* \|$", readme, re.MULTILINE)
+    helped = re.findall(r"^  ([a-z]+) +\S", USAGE, re.MULTILINE)
+
+    assert rows == helped == list(COMMANDS)

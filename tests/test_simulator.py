@@ -1,95 +1,19 @@
-"""The simulator over real sockets. Calls are held by a gate instead of a clock."""
+"""What the simulator answers over real sockets."""
 
 import asyncio
 import gzip
-import io
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
-import aiohttp
 import orjson
 import pytest
-from yarl import URL
 
+from proxy.simulator.keys import Grant
 from proxy.simulator.server import MAX_BODY, Simulator
 from proxy.simulator.world import Application
+from tests.simulated import KEY, Gate, Talon, running, session
 
-KEY = {"Authorization": "ApiKey-v1 simulator"}
 SHOP = {"Authorization": "ApiKey-v1 shop-key"}
 OUTLET = {"Authorization": "ApiKey-v1 outlet-key"}
-
-
-class Gate:
-    """Holds running calls until they are let through, and tells when one has come."""
-
-    def __init__(self) -> None:
-        self._arrivals: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
-        self._open = False
-
-    async def __call__(self) -> None:
-        if not self._open:
-            held: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._arrivals.put_nowait(held)
-            await held
-
-    async def next(self) -> "asyncio.Future[None]":
-        return await self._arrivals.get()
-
-    def open(self) -> None:
-        self._open = True
-        while not self._arrivals.empty():
-            self._arrivals.get_nowait().set_result(None)
-
-
-class Talon:
-    """A running simulator and a caller."""
-
-    def __init__(self, simulator: Simulator, port: int, client: aiohttp.ClientSession) -> None:
-        self.simulator = simulator
-        self.port = port
-        self._client = client
-
-    async def call(
-        self, method: str, target: str, body: object = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        encoded = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
-        # aiohttp warns of large bytes, but not of a stream.
-        sent = None if encoded is None else io.BytesIO(encoded)
-        async with self._client.request(method, self.url(target), data=sent, headers=headers or KEY) as reply:
-            assert reply.headers["Server"] == "talon-proxy-simulator"
-            text = await reply.read()
-            return reply.status, orjson.loads(text) if text else None
-
-    def url(self, target: str) -> URL:
-        # Encoded as it stands, so that %2F goes out as %2F.
-        return URL(f"http://127.0.0.1:{self.port}{target}", encoded=True)
-
-    def begin(self, *arguments: Any, **options: Any) -> "asyncio.Task[tuple[int, Any]]":
-        return asyncio.create_task(self.call(*arguments, **options))
-
-    async def journal(self, query: str = "") -> list[dict[str, Any]]:
-        status, entries = await self.call("GET", f"/-/journal{query}", headers={"X-No-Key": "needed"})
-        assert status == 200
-        assert isinstance(entries, list)
-        return entries
-
-    async def arrived(self, count: int) -> list[dict[str, Any]]:
-        """The journal once it has `count` calls. Each look is a round trip that lets the others go on."""
-        while len(entries := await self.journal()) < count:
-            pass
-        return entries
-
-
-@asynccontextmanager
-async def running(simulator: Simulator) -> AsyncIterator[Talon]:
-    port = await simulator.start("127.0.0.1", 0)
-    connector = aiohttp.TCPConnector(limit=0)
-    try:
-        async with aiohttp.ClientSession(connector=connector) as client:
-            yield Talon(simulator, port, client)
-    finally:
-        await simulator.stop()
 
 
 @pytest.fixture
@@ -108,10 +32,6 @@ async def held(gate: Gate) -> AsyncIterator[Talon]:
     async with running(Simulator(work=gate)) as talon:
         yield talon
         gate.open()
-
-
-def session(**sent: Any) -> dict[str, Any]:
-    return {"customerSession": sent}
 
 
 async def test_a_session_is_stored_and_read(talon: Talon) -> None:
@@ -140,8 +60,8 @@ async def test_no_other_key_opens_it(talon: Talon, authorization: str | None) ->
 
 
 async def test_the_key_chooses_the_application() -> None:
-    keys = {"shop-key": Application("shop", 1), "outlet-key": Application("outlet", 2)}
-    async with running(Simulator(keys=keys)) as talon:
+    grants = (Grant("shop-key", Application("shop", 1)), Grant("outlet-key", Application("outlet", 2)))
+    async with running(Simulator(grants=grants)) as talon:
         await talon.call("PUT", "/v2/customer_sessions/cart", session(), headers=SHOP)
 
         assert (await talon.call("GET", "/v2/customer_sessions/cart", headers=SHOP))[0] == 200

@@ -1,14 +1,20 @@
 import argparse
 import asyncio
 import re
+import shutil
 import signal
 import socket
+import ssl
 import sys
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
-from proxy.simulator.command import Address, address, duration, key_entry, main
+from proxy.simulator.command import Address, address, duration, main
+from proxy.simulator.faults import Kind
+from tests.process import PROXY, ROOT, Process
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("25ms", 0.025), ("1.5s", 1.5), ("2m", 120.0), ("0", 0.0), ("0ms", 0.0)])
@@ -34,23 +40,19 @@ def test_bad_addresses_are_refused(text: str) -> None:
         address(text)
 
 
-def test_a_key_may_contain_an_equals_sign() -> None:
-    assert key_entry("shop=a=b") == ("shop", "a=b")
-
-
-@pytest.mark.parametrize("text", ["shop", "shop=", "=key", "shop=a b", "shop=ü"])
-def test_bad_keys_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        key_entry(text)
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--latency", "25"],
         ["--listen", "nowhere"],
-        ["--key", "shop"],
-        ["--key", "shop=k", "--key", "outlet=k"],
+        ["--application", "shop"],
+        ["--application", "shop=k", "--application", "outlet=k"],
+        ["--applications", "/nowhere"],
+        ["--fault", "earthquake"],
+        ["--clock", "2026-01-01T00:00:00"],
+        ["--worlds", "0"],
+        ["--control-token", "two words"],
+        ["--idempotency-stores", "nothing"],
         ["--what"],
         ["extra"],
     ],
@@ -75,10 +77,84 @@ def test_a_taken_port_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str])
     assert "in use" in complaint
 
 
+async def test_all_that_is_asked_for_on_the_command_line_is_so(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl program is not there")
+    (tmp_path / "applications.toml").write_text('[applications.shop]\nkeys = ["one"]\n')
+    arguments = [
+        *("--listen", "127.0.0.1:0", "--tls", "--tls-dir", str(tmp_path / "tls"), "--tls-host", "simulator"),
+        *("--applications", str(tmp_path / "applications.toml"), "--application", "outlet=two@live:testing"),
+        *("--clock", "2026-01-01T00:00:00Z", "--seed", "5", "--fault", "503,path=/v2/events", "--worlds", "3"),
+        *("--idempotency-reuse", "replay", "--management-key", "boss", "--control-token", "secret"),
+    ]
+    process = await Process.start(*PROXY, "simulate", *arguments)
+    try:
+        url = (await process.line("listens on https://")).split(" ")[5].rstrip(",")
+        assert "NODE_EXTRA_CA_CERTS=" + str(tmp_path / "tls" / "ca.pem") in await process.line("Node")
+        trusting = ssl.create_default_context(cafile=tmp_path / "tls" / "ca.pem")
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as client:
+
+            async def call(method: str, target: str, key: str = "one", sent: object = None, **more: str) -> Any:
+                headers = {"Authorization": f"ApiKey-v1 {key}"} | more
+                async with client.request(method, url + target, json=sent, headers=headers) as reply:
+                    return reply.status, await reply.json()
+
+            assert (await call("GET", "/-/stats"))[1]["seed"] == 5
+            assert (await call("GET", "/-/clock"))[1]["now"] == "2026-01-01T00:00:00Z"
+            assert (await call("POST", "/v2/events", sent={"type": "viewed", "profileId": "jane"}))[0] == 503
+            assert (await call("GET", "/v1/integration/campaigns", "two"))[0] == 400, "a testing key"
+            answers = [
+                await call(
+                    "PUT", "/v2/customer_profiles/jane", "one", {"attributes": {"n": n}}, **{"Idempotency-Key": "k"}
+                )
+                for n in (1, 2)
+            ]
+            assert answers[0] == answers[1]
+            _, listed = await call("GET", "/v1/applications", Authorization="ManagementKey-v1 boss")
+            assert [application["name"] for application in listed["data"]] == ["shop", "outlet"]
+            for number in range(4):
+                await call("GET", "/v1/integration/campaigns", f"one-{number}")
+            assert (await call("GET", "/-/stats"))[1]["worlds"] == ["main", "1", "2", "3"]
+        ended = await process.stop()
+        assert (ended.code, ended.err) == (0, "")
+    finally:
+        await process.kill()
+
+
+def test_the_page_for_testers_names_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "proxy" / "simulator" / "README.md").read_text()
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+
+    # Flags of other programs stand in blocks of shell, together with those of curl.
+    prose = re.sub(r"^curl .*?\n(?=\S|$)", "", page, flags=re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"--[a-z][a-z-]+", prose)) <= options
+    for kind in (kind for kind in Kind if kind is not Kind.STATUS):
+        assert f"`{kind}`" in page
+
+
+def test_a_certificate_that_cannot_be_made_is_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+
+    assert main(["--tls", "--tls-dir", str(tmp_path / "file")]) == 1
+
+    assert capsys.readouterr().err.startswith("talon-proxy simulate: no certificate: ")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_greets_serves_and_stops_when_asked(number: signal.Signals) -> None:
     program = "import sys; from proxy.simulator.command import main; sys.exit(main(sys.argv[1:]))"
-    arguments = ["--listen", "127.0.0.1:0", "--key", "shop=one", "--key", "shop=two", "--latency", "1ms"]
+    arguments = [
+        "--listen",
+        "127.0.0.1:0",
+        "--application",
+        "shop=one",
+        "--application",
+        "shop=two",
+        "--latency",
+        "1ms",
+    ]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, *arguments, stdout=asyncio.subprocess.PIPE
     )

@@ -79,6 +79,7 @@ class Shop:
         memory: int = 1000,
         shared: tuple[str, ...] = (),
         shared_after: int = 8,
+        concurrency: int = 1000,
     ) -> None:
         self.clock = FakeClock()
         self.upstream = FakeUpstream(self.clock)
@@ -92,11 +93,12 @@ class Shop:
         )
         self.newly_shared: list[tuple[str, str]] = []
         rules = TrafficRules(
-            attempts or AttemptRules(response_timeout=10.0),
+            attempts or AttemptRules(response_timeout=10.0, management_rate=0.0),
             lanes=lanes or LaneRules(),
             memory=memory,
             shared_profiles=shared,
             shared_after=shared_after,
+            concurrency=concurrency,
         )
         self.traffic = Traffic(
             self.upstream,  # type: ignore[arg-type]
@@ -203,9 +205,11 @@ def fields_of(block: bytes) -> Mapping[bytes, bytes]:
 def ended(shop: Shop) -> Iterator[Shop]:
     """Let everything end at the end of a test."""
     yield shop
+    shop.attempts.hurry(shop.pipeline.flights)
     shop.pipeline.refuse_unsent()
     for asked in shop.under_way():
         shop.upstream.end(asked)
+    shop.attempts.hurry(shop.pipeline.flights)
     shop.assert_idle()
 
 

@@ -351,6 +351,12 @@ class FakeUpstream:
     def may_hold(self) -> bool:
         return self.holds
 
+    def turn_away(self, error: ProxyError) -> None:
+        for waiter in list(self.waiting):
+            if waiter in self.waiting:
+                self.waiting.remove(waiter)
+                waiter.refused(error)
+
     def release(self, connection: FakeConnection) -> None:
         assert connection is self.connection
         self.released += 1

@@ -20,7 +20,7 @@ _KINDS = {
     "write": "write: stores, runs no rules",
     "evaluate": "evaluate: runs the Rule Engine, and stores",
 }
-_LABEL = 14  # columns
+_LABEL = 16  # columns
 _EXAMPLE = "example: talon-proxy explain PUT '/v2/customer_sessions/s1?dry=true' --body cart.json"
 
 
@@ -78,9 +78,10 @@ def _tell_forwarding(forwarding: Forwarding) -> Iterator[str]:
     yield _row("Application", f"{application.name}, by {application.chosen_by}{testing}")
     yield _row("environment", application.environment)
     yield from _rows("names", _tell_names(forwarding.names))
-    yield _row("ordered", forwarding.traffic.ordered)
+    yield from _rows("ordered", forwarding.traffic.ordered)
     yield _row("joins others", forwarding.traffic.joins)
-    yield _row("repeated", forwarding.traffic.repeats)
+    yield from _rows("repeated", forwarding.traffic.repeats)
+    yield _row("if nobody waits", forwarding.traffic.abandoned)
     yield _row(
         "time-outs",
         f"{timeouts.total:g} s in all, {timeouts.response:g} s for an attempt, {timeouts.connect:g} s to connect",

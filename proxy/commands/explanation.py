@@ -4,19 +4,20 @@ The head goes through the same parser, the call through the same reception, as i
 these refuse is refused here with the same status and texts.
 """
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from proxy import fields
-from proxy.app import callers_of, credentials_of, request_limits, routes_of
+from proxy.app import callers_of, credentials_of, pipeline_rules, request_limits, routes_of, traffic_rules
+from proxy.commands.standing import Standing, standing
 from proxy.credentials import Credentials, Grant
 from proxy.errors import ProxyError
 from proxy.messages import Call, Timeline
 from proxy.reception import Reception
 from proxy.settings import Settings
-from proxy.talon.operations import Ids, Pointer
+from proxy.talon import keys
+from proxy.talon.keys import Names as NamedIds
 from proxy.talon.routes import Route, Surface
 from proxy.wire.heads import RequestHead, RequestParser
 
@@ -79,15 +80,6 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """How a call stands to others, and what follows a failure."""
-
-    ordered: str
-    joins: str
-    repeats: str
-
-
-@dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds: for the whole call, for one attempt, for opening a connection if it needs one."""
 
@@ -107,7 +99,7 @@ class Forwarding:
     api: str
     application: Application
     names: Names
-    traffic: Traffic
+    traffic: Standing
     timeouts: Timeouts
     url: str
     lines: Sequence[str]
@@ -156,6 +148,8 @@ def _forwarding(
     grant: Grant,
 ) -> Forwarding:
     timeouts = settings.upstream.timeouts
+    named = keys.names(route, call.body, encoded=found.content_encoding != b"", limit=settings.limits.inspect)
+    how = standing(settings, (pipeline_rules(settings), traffic_rules(settings)), call, found, route, grant)
     authorization = _authorization(credentials, grant)
     request_line = b"%b %b HTTP/1.1\r\n" % (call.method, call.target)
     host = f"Host: {settings.upstream.url.authority}"
@@ -173,8 +167,8 @@ def _forwarding(
             _chosen_by(credentials, head, call, found, grant),
             authorization,
         ),
-        names=names(route, call.body),
-        traffic=traffic(settings),
+        names=_names(route, named, how.unkeyed),
+        traffic=how,
         timeouts=Timeouts(
             total=timeouts.total if found.timeout is None else min(found.timeout, timeouts.total),
             response=timeouts.response,
@@ -193,7 +187,7 @@ def _chosen_by(credentials: Credentials, head: RequestHead, call: Call, found: f
     cut_off = head.target.removesuffix(call.target)
     if cut_off.endswith(b"/app/%b" % grant.application.name.encode()):
         return "the path"
-    return "being the only one" if len(credentials.applications) == 1 else "default"
+    return "being the only one" if len(credentials.applications) == 1 else "the name default"
 
 
 def _authorization(credentials: Credentials, grant: Grant) -> str:
@@ -205,53 +199,17 @@ def _authorization(credentials: Credentials, grant: Grant) -> str:
     return f"ApiKey-v1 {credentials.hints()[grant.application.name]}"
 
 
-def traffic(settings: Settings) -> Traffic:
-    """Tell how the traffic room treats a call: so far all alike."""
-    more = settings.retries.connection
-    return Traffic(
-        ordered="no: every call is sent as soon as it is there",
-        joins="no: every call is sent by itself",
-        repeats=f"up to {more} more attempts while nothing of it was sent; never after that"
-        if more
-        else "never (retries.connection = 0)",
+def _names(route: Route, named: NamedIds, unkeyed: str | None) -> Names:
+    """Tell the ids that a call names, and where."""
+    in_body = "body"
+    return Names(
+        [(named.session, "path" if named.session == route.session else in_body)] if named.session is not None else [],
+        [(profile, "path" if profile == route.profile else in_body) for profile in named.profiles],
+        unkeyed or _why_none(route, named),
     )
 
 
-# --- ids ------------------------------------------------------------------------------------------------------
-
-
-def names(route: Route, body: bytes) -> Names:
-    """Find the ids that a call names, in its path and in its body."""
-    operation = route.operation
-    sessions = [] if route.session is None else [(route.session, "path")]
-    profiles = [] if route.profile is None else [(route.profile, "path")]
-    if operation.bulk:
-        return Names(sessions, profiles, "a bulk call names too many to tell")
-    if not operation.session.pointers and not operation.profile.pointers:
-        return Names(sessions, profiles, None if sessions or profiles else "this operation names none")
-    try:
-        document = json.loads(body) if body else None
-    except ValueError:
-        return Names(sessions, profiles, "the body is not JSON, so that ids in it are not seen")
-    sessions += _in_body(document, operation.session)
-    profiles += _in_body(document, operation.profile)
-    return Names(sessions, profiles, None if body else "there is no body, where more may stand (--body)")
-
-
-def _in_body(document: object, ids: Ids) -> list[tuple[str, str]]:
-    return [
-        (found, "body /" + "/".join(pointer)) for pointer in ids.pointers for found in _at(document, pointer) if found
-    ]
-
-
-def _at(value: object, pointer: Pointer) -> Iterator[str]:
-    if not pointer:
-        if isinstance(value, str):
-            yield value
-        return
-    first, *rest = pointer
-    if first == "*" and isinstance(value, list):
-        for item in value:
-            yield from _at(item, tuple(rest))
-    elif isinstance(value, dict):
-        yield from _at(value.get(first), tuple(rest))
+def _why_none(route: Route, named: NamedIds) -> str | None:
+    if route.operation.bulk:
+        return "a bulk call names too many to tell"
+    return None if named.session is not None or named.profiles else "it names none"

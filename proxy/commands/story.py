@@ -29,7 +29,7 @@ _NAMES = 28  # columns of the first column of a table
 
 
 class Answer(NamedTuple):
-    """What the shop got, and how long that took, connecting included. `timing`: whose milliseconds (`Server-Timing`)."""
+    """What the shop got, and in how much time, connecting included. `timing`: whose milliseconds (`Server-Timing`)."""
 
     status: int
     content: Mapping[str, Any]
@@ -136,7 +136,7 @@ def _no_key(scene: Scene) -> Iterator[str]:
     yield f"{call}, a cart with the coupon WELCOME10"
     yield f"  {scene.stranger.name:{_NAMES}}{refused.status} {_told(refused)}"
     yield f"  {scene.proxied.name:{_NAMES}}{answer.status} {_told(answer)}"
-    yield f"  of {answer.seconds * 1000:.1f} ms {_parts(answer)}"
+    yield f"  {'':{_NAMES}}in {answer.seconds * 1000:.1f} ms{_parts(answer)}"
 
 
 def _identical(scene: Scene) -> Iterator[str]:
@@ -204,8 +204,8 @@ STEPS = (
 def closing(status: Status) -> Iterator[str]:
     """Tell what it cost, by the proxy's own status."""
     calls, connections = status["calls"], status["upstream"]["connections"]
-    yield f"The proxy answered {calls['answered']} calls, {calls['by_proxy']} of them itself, {calls['failed']} with a"
-    yield f"failure, and opened {connections['opened']} connections to Talon.One."
+    yield f"The proxy answered {calls['answered']} calls, {calls['by_proxy']} of them itself, {calls['failed']} with"
+    yield f"a 5xx, and opened {connections['opened']} connections to Talon.One."
     if calls["exchanges"]:
         talon_one, proxy = (calls[f"{part}_seconds"] / calls["exchanges"] * 1000 for part in ("upstream", "overhead"))
         yield f"A call took Talon.One {talon_one:.1f} ms and the proxy {proxy:.2f} ms on average."
@@ -226,9 +226,8 @@ def _told(answer: Answer) -> str:
 
 
 def _parts(answer: Answer) -> str:
-    told = {"upstream": "Talon.One's", "proxy": "the proxy's"}
-    parts = [f"{answer.timing[part]:.1f} were {whose}" for part, whose in told.items() if part in answer.timing]
-    return " and ".join(parts) or "(the answer does not tell whose)"
+    told = {"upstream": "Talon.One", "proxy": "the proxy"}
+    return "".join(f", {answer.timing[part]:.1f} of them {who}" for part, who in told.items() if part in answer.timing)
 
 
 def _timing(value: str | None) -> Mapping[str, float]:

@@ -118,7 +118,8 @@ UNKNOWN_OUTCOMES = Family(
 REFUSED = Family(
     "talon_proxy_refused_total",
     "Calls and connections that this proxy did not take; reason: depth (too many writes of one session or profile"
-    " wait), draining (shutting down), concurrency (too many)",
+    " wait), concurrency (too many calls or connections), circuit (Talon.One could not be reached lately), pacing (too"
+    " many calls of one endpoint of the Management API wait), draining (shutting down)",
     ("reason",),
 )
 UPSTREAM_RETRIES = Family(
@@ -157,6 +158,11 @@ REQUESTS_PER_CONNECTION = Histogram(
 LAST_SUCCESS = Family(
     "talon_proxy_upstream_last_success_timestamp_seconds",
     "When Talon.One last answered with a status below 500, as Unix time; 0 until it has",
+)
+CIRCUIT_STATE = Family(
+    "talon_proxy_circuit_state",
+    "0: calls go to Talon.One; 2: it could not be reached lately, and calls are refused at once; 1: one is on its way,"
+    " to see whether that is over",
 )
 GENERATION = Family(
     "talon_proxy_upstream_generation",
@@ -197,7 +203,10 @@ FOLDED = "management"  # an operation that is no operation of its own here
 STATUSES = range(100, 600)
 ODD_STATUS = 0  # stands for every status that HTTP does not know
 PHASES = ("read", "lane", "gate", "pool", "connect", "tls", "ttfb", "body", "write")
-REFUSALS = ("depth", "draining", "concurrency")
+REFUSALS = tuple(
+    category.value
+    for category in (Category.DEPTH, Category.CONCURRENCY, Category.CIRCUIT, Category.PACING, Category.DRAINING)
+)
 CONNECTION_STATES = ("opening", "active", "idle", "held")
 PROTOCOLS = ("http/1.1",)
 GENERATIONS = ("current", "draining")
@@ -250,6 +259,7 @@ class Pulled:
     connections: Callable[[], Iterable[Connections]]
     opened: Callable[[], int]  # connections, of all generations ever
     closed: Callable[[], Mapping[str, int]]  # the same, by reason
+    circuit: Callable[[], int]
     generation: Callable[[], int]
     upstream: Callable[[], tuple[str, str]]  # host and protocol
     config_hash: Callable[[], str]
@@ -396,10 +406,8 @@ class Metrics:
 
     def _failed(self, call: Call, reply: Reply) -> None:
         """The answer is ours: was the call refused."""
-        if call.error == Category.DRAINING.value:
-            self._refused["draining"] += 1
-        elif call.error == Category.DEPTH.value:
-            self._refused["depth"] += 1
+        if call.error in self._refused:
+            self._refused[call.error] += 1
         elif call.error == Category.REFUSED.value and reply.status == Unavailable.status:
             self._refused["concurrency"] += 1
 
@@ -447,7 +455,8 @@ class Metrics:
             "answered": answered,
             "by_proxy": by_proxy,
             "failed": failed,
-            "exchanges": self._overhead.count,
+            "coalesced": sum(tally.coalesced for tally in self._tallies.values()),
+            "exchanges": sum(tally.exchanges.count for tally in self._tallies.values()),
             "upstream_seconds": round(sum(tally.exchanges.sum for tally in self._tallies.values()), 6),
             "overhead_seconds": round(self._overhead.sum, 6),
         }
@@ -521,6 +530,7 @@ class Metrics:
         yield CLOSED.metric(((reason,), closed.get(reason, 0)) for reason in CLOSINGS)
         yield REQUESTS_PER_CONNECTION.single(self._served)
         yield LAST_SUCCESS.single(0 if self._last_success is None else self._unix_time(self._last_success))
+        yield CIRCUIT_STATE.single(pulled.circuit())
         yield GENERATION.single(pulled.generation())
         yield UPSTREAM_INFO.metric([(pulled.upstream(), 1)])
 

@@ -15,7 +15,6 @@ PENDING: tuple[str, ...] = (
     "upstream.bind",
     "upstream.dns_refresh",
     "upstream.drain",
-    "upstream.timeouts.operations.<operationId>",
     "upstream.tls.client_cert_file",
     "upstream.tls.client_key_file",
     "upstream.next.url",
@@ -23,9 +22,5 @@ PENDING: tuple[str, ...] = (
     "upstream.next.hold",
     "upstream.next.applications.<name>.api_key",
     "upstream.next.applications.<name>.api_key_file",
-    "management.rate",
-    "limits.concurrency",
     "limits.buffered",
-    "log.hash_key",
-    "log.hash_key_file",
 )

@@ -1,76 +1,93 @@
-"""The simulator on sockets: HTTP in, the journal, the parallel rule, the time a call takes, HTTP out.
+"""The simulator on sockets: a call comes in, a fault may strike it, its answer goes out.
 
 A call arrives when its body is complete, and takes its places in the same step. It then runs for the set
 latency, with its places held, and works at the end of it. When its caller leaves, a waiting call gives up its
 places at once; a running one runs to its end.
-
-`GET /-/journal?session=&since=`, `DELETE /-/journal` and `GET /-/health` need no key.
 """
 
 import asyncio
-import logging
-import random
+import ssl
 import time
-import zlib
-from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import parse_qsl
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from random import Random
 
-import orjson
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
 
-from proxy.simulator import operations
-from proxy.simulator.journal import Entry, Journal
-from proxy.simulator.operations import Answer, Call, Operation
-from proxy.simulator.problems import Problem, not_found
-from proxy.simulator.turns import CrowdedError, Turn, Turns
-from proxy.simulator.world import Application, World
+from proxy.simulator import faults, idempotency, operations
+from proxy.simulator.connections import MAX_BODY, Connection, Connections, decoded, printable, read_body, rendered
+from proxy.simulator.control import PREFIX, Ask, Control
+from proxy.simulator.delivery import deliver
+from proxy.simulator.deployments import MAX_WORLDS, Beginning, Deployment, Deployments
+from proxy.simulator.faults import Fault, FaultError
+from proxy.simulator.journal import Journal
+from proxy.simulator.keys import DEFAULT_KEY, MAIN, Access, Grant, Keyring, default_grants
+from proxy.simulator.management import Management
+from proxy.simulator.operations import Answer
+from proxy.simulator.problems import Problem
+from proxy.simulator.turns import Turns
+from proxy.simulator.visits import Counting, Reception, Visit, Work, pause
+from proxy.simulator.world import World
 
-NAME = "talon-proxy-simulator"
-DEFAULT_KEY = "simulator"
-MAX_BODY = 16 * 1024 * 1024
-MAX_LINE = 64 * 1024
-CALLER_LEFT = 499  # in the journal only: nobody is there to read it
+__all__ = ["DEFAULT_KEY", "MAX_BODY", "Simulator"]
 
-_log = logging.getLogger(__name__)
-
-Work = Callable[[], Awaitable[None]]
+_NOTHING = Answer(204)  # what is delivered where a fault leaves no answer
 
 
 class Simulator:
-    """A Talon.One on a port. Everything it remembers is in `world`, everything that happened in `journal`.
+    """A Talon.One on a port, with any number of worlds in it; `world`, `journal` and `turns` are the main one's.
 
-    `keys` says which Application an API key opens. `work` replaces latency and jitter: it is awaited while a
-    call runs, so a test can hold calls there without a clock.
+    `work` replaces latency and jitter: it is awaited while a call runs, so a test can hold calls there without a
+    clock. `clock` is the monotonic one of the journal; the time of day belongs to each world (`Beginning`).
     """
 
     def __init__(
         self,
         *,
-        keys: Mapping[str, Application] | None = None,
+        grants: Iterable[Grant] | None = None,
+        management_key: str = DEFAULT_KEY,
         latency: float = 0.0,
         jitter: float = 0.0,
         work: Work | None = None,
-        world: World | None = None,
+        beginning: Beginning | None = None,
+        max_worlds: int = MAX_WORLDS,
+        counting: Counting | None = None,
+        control_token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.world = world or World()
-        self.journal = Journal(clock)
-        self.turns = Turns()
-        self._keys = dict(keys) if keys is not None else {DEFAULT_KEY: Application()}
-        self._work = work or _pause(latency, jitter)
-        self._waiting: dict[web.RequestHandler, Turn] = {}
+        beginning = beginning or Beginning()
+        self.deployments = Deployments(beginning, clock, limit=max_worlds)
+        self._keyring = Keyring(default_grants() if grants is None else grants, management=management_key)
+        self._reception = Reception(
+            Management(self._keyring.applications),
+            work or pause(latency, jitter, Random(beginning.seed)),  # noqa: S311 (no secret hangs on it)
+            counting or Counting(),
+        )
+        self._control = Control(self.deployments, self._counted, token=control_token)
+        self._connections: Connections | None = None
         self._running: set[asyncio.Task[object]] = set()
-        self._connections: _Connections | None = None
         self._listener: asyncio.Server | None = None
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
+    @property
+    def world(self) -> World:
+        """What the main world remembers."""
+        return self.deployments.main.world
+
+    @property
+    def journal(self) -> Journal:
+        """What happened in the main world."""
+        return self.deployments.main.journal
+
+    @property
+    def turns(self) -> Turns:
+        """The lines of the main world."""
+        return self.deployments.main.turns
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> int:
         """Listen, and return the port. OSError if the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self._connections = _Connections(self._handle, self._caller_left)
-        self._listener = await loop.create_server(self._connections, host, port, backlog=1024)
+        self._connections = Connections(self._handle)
+        self._listener = await loop.create_server(self._connections, host, port, backlog=1024, ssl=tls)
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 
@@ -89,178 +106,68 @@ class Simulator:
         self._listener = self._connections = None
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        task = asyncio.current_task()
+        task, connection = asyncio.current_task(), request.protocol
         assert task is not None
+        assert isinstance(connection, Connection)
         self._running.add(task)
+        connection.begin()
         try:
-            return _response(await self._respond(request))
+            if request.raw_path.startswith(PREFIX):
+                return rendered(await self._ask(request, connection))
+            return await self._visit(request, connection)
+        except web.HTTPRequestEntityTooLarge:
+            return _refused(request, Problem(413, "The request body is too large"))
         finally:
+            connection.busy = False
             self._running.discard(task)
 
-    async def _respond(self, request: web.BaseRequest) -> Answer:
-        target = request.raw_path
+    async def _visit(self, request: web.BaseRequest, connection: Connection) -> web.StreamResponse:
+        headers, target = request.headers, request.raw_path
+        access = self._keyring.open(headers.get("Authorization", ""))
+        deployment = self.deployments.of(access.world if access else MAIN)
         try:
-            body = await _body(request)
-        except web.HTTPRequestEntityTooLarge:
-            return operations.answer_problem(Problem(413, "The request body is too large"), target)
+            fault = _fault(request, access, deployment)
+        except FaultError as error:
+            return _refused(request, Problem(400, f"{faults.HEADER}: {error}"))
+        if fault is not None and fault.kind is faults.Kind.RESET_BEFORE_READ:
+            deployment.journal.strike(fault.kind)
+            return await deliver(request, connection, _NOTHING, fault)
+        body = await read_body(request)
         # No await from here to the place in line: calls arrive in the order in which they were complete.
-        if target.startswith("/-/"):
-            return self._inspect(request.method, target)
-        request_id = request.headers.get("X-Request-Id")
-        entry = self.journal.arrive(request.method, target, body, request_id and _printable(request_id))
+        request_id = headers.get("X-Request-Id")
+        entry = deployment.journal.arrive(request.method, target, body, request_id and printable(request_id))
+        document = partial(decoded, body, headers.get("Content-Encoding", ""))
+        visit = Visit(connection, deployment, access, entry, document, headers.get(idempotency.HEADER))
+        if fault is None:
+            return rendered(await self._reception.answer(visit))
+        deployment.journal.strike(fault.kind, entry, fault.text)
+        if fault.executed:
+            return await deliver(request, connection, await self._reception.answer(visit), fault)
+        deployment.journal.end(entry, fault.status or None, "faulted")
+        return await deliver(request, connection, _NOTHING, fault)
+
+    async def _ask(self, request: web.BaseRequest, connection: Connection) -> Answer:
+        body, authorization = await read_body(request), request.headers.get("Authorization", "")
+        ask = Ask(request.method, request.raw_path, body, authorization, connection.loopback)
         try:
-            return await self._answer(request, entry, body)
+            return self._control.answer(ask)
         except Problem as problem:
-            return self._fail(entry, problem, "error")
-        except CrowdedError as crowded:
-            message = f"Too many requests are updating this {crowded.key.noun} at the same time"
-            return self._fail(entry, Problem(409, message), "refused")
-        except Exception:
-            _log.exception("the simulator failed at call %d", entry.sequence)
-            return self._fail(entry, Problem(500, "Internal server error"), "error")
+            return operations.answer_problem(problem, request.raw_path)
 
-    async def _answer(self, request: web.BaseRequest, entry: Entry, body: bytes) -> Answer:
-        application = self._application(request.headers.get("Authorization", ""))
-        entry.application = application.name
-        document = _plain(body, request.headers.get("Content-Encoding", ""))
-        operation = operations.find(Call(request.method, entry.target, document, application), self.world)
-        entry.session, entry.profile = operation.session, operation.profile
-        turn = self.turns.arrive(operation.keys)
-        try:
-            if not await self._begun(turn, request.protocol):
-                raise Problem(CALLER_LEFT, "The caller left")
-            return await self._run(operation, entry)
-        finally:
-            turn.end()
-
-    async def _begun(self, turn: Turn, connection: web.RequestHandler) -> bool:
-        """Wait for the turn; False if the caller left meanwhile."""
-        if turn.running:
-            return True
-        if connection.transport is None:
-            return False
-        self._waiting[connection] = turn
-        try:
-            return await turn.begun()
-        finally:
-            del self._waiting[connection]
-
-    async def _run(self, operation: Operation, entry: Entry) -> Answer:
-        self.journal.start(entry)
-        await self._work()
-        answer = operation.perform()
-        # Before the turn ends: the next call of a key must be seen to start after this one.
-        self.journal.end(entry, answer.status, operation.kind)
-        return answer
-
-    def _fail(self, entry: Entry, problem: Problem, outcome: str) -> Answer:
-        self.journal.end(entry, problem.status, outcome)
-        return operations.answer_problem(problem, entry.target)
-
-    def _application(self, authorization: str) -> Application:
-        scheme, _, key = authorization.partition(" ")
-        application = self._keys.get(key) if scheme == "ApiKey-v1" else None
-        if application is None:
-            raise Problem(401, "Invalid API key")
-        return application
-
-    def _caller_left(self, connection: web.RequestHandler) -> None:
-        if turn := self._waiting.get(connection):
-            turn.end()
-
-    def _inspect(self, method: str, target: str) -> Answer:
-        path, _, query = target.partition("?")
-        match method, path:
-            case "GET", "/-/health":
-                return Answer(204)
-            case "GET", "/-/journal":
-                return self._read_journal(dict(parse_qsl(query)))
-            case "DELETE", "/-/journal":
-                self.journal.clear()
-                return Answer(204)
-        return operations.answer_problem(not_found("There is nothing at this path"), target)
-
-    def _read_journal(self, parameters: Mapping[str, str]) -> Answer:
-        since = parameters.get("since", "0")
-        if not (since.isascii() and since.isdigit()):
-            return operations.answer_problem(Problem(400, "since must be a sequence number"), "/-/journal")
-        entries = self.journal.entries(session=parameters.get("session"), since=int(since))
-        return Answer(200, orjson.dumps(entries))
+    def _counted(self) -> Mapping[str, int]:
+        assert self._connections is not None
+        return {"opened": self._connections.opened, "open": self._connections.open}
 
 
-class _Connections(web.Server):
-    """aiohttp's low-level server, which also tells when a caller leaves."""
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], left: "_Left") -> None:
-        super().__init__(
-            handler,
-            request_factory=self._request,
-            access_log=None,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            # The journal shows the bytes as they came.
-            auto_decompress=False,
-        )
-        self._left = left
-
-    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        self._left(handler)
-
-    def _request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+def _fault(request: web.BaseRequest, access: Access | None, deployment: Deployment) -> Fault | None:
+    """What the caller asks for, or what is switched on in the world of its key. FaultError."""
+    asked = request.headers.get(faults.HEADER)
+    if asked is not None:
+        return faults.parse(asked)
+    if access is None or not deployment.faults.armed:
+        return None
+    return deployment.faults.draw(request.raw_path.partition("?")[0])
 
 
-_Left = Callable[[web.RequestHandler], None]
-
-
-def _pause(latency: float, jitter: float) -> Work:
-    """The time a call takes: `latency` seconds, give or take up to `jitter`."""
-
-    async def pause() -> None:
-        seconds = latency + random.uniform(-jitter, jitter)  # noqa: S311 (no secret hangs on it)
-        if seconds > 0:
-            await asyncio.sleep(seconds)
-
-    return pause
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return await request.read()
-
-
-def _printable(text: str) -> str:
-    """Bytes that are not UTF-8, which aiohttp gives as lone surrogates, in a form that fits into JSON."""
-    return text if text.isascii() else text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-
-
-def _plain(body: bytes, encoding: str) -> bytes:
-    """The body without its gzip or deflate."""
-    if encoding in ("", "identity"):
-        return body
-    try:
-        window = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}[encoding]
-        plain = zlib.decompressobj(window)
-        document = plain.decompress(body, MAX_BODY)
-    except (KeyError, zlib.error) as error:
-        raise Problem(400, "The request body could not be decoded") from error
-    if not plain.eof:
-        raise Problem(413, "The request body is too large or cut off")
-    return document
-
-
-def _response(answer: Answer) -> web.Response:
-    if not answer.body:
-        return web.Response(status=answer.status, headers={"Server": NAME})
-    headers = {"Server": NAME, "Content-Type": "application/json"}
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
+def _refused(request: web.BaseRequest, problem: Problem) -> web.StreamResponse:
+    return rendered(operations.answer_problem(problem, request.raw_path))

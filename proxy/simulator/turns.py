@@ -86,6 +86,7 @@ class Turns:
     """The lines of all keys. A key without calls takes no memory."""
 
     def __init__(self) -> None:
+        self.peak = 0  # the longest line so far
         self._lines: dict[Key, list[Turn]] = {}
 
     def __repr__(self) -> str:
@@ -105,7 +106,9 @@ class Turns:
             if len(self._lines.get(key, ())) >= PLACES:
                 raise CrowdedError(key)
         for key in turn.keys:
-            self._lines.setdefault(key, []).append(turn)
+            line = self._lines.setdefault(key, [])
+            line.append(turn)
+            self.peak = max(self.peak, len(line))
         self._begin_if_first(turn)
         return turn
 

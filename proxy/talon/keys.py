@@ -63,17 +63,19 @@ def names(route: Route, body: bytes, *, encoded: bool, limit: int) -> Names:
     document = parse(body, encoded=encoded, limit=limit)
     if isinstance(document, Unkeyed):
         return Names(session, profiles, document)
+    unkeyed = None
+    in_order = dict.fromkeys(profiles)  # there may be a thousand of them
     try:
         for pointer in operation.profile.pointers:
             for found in _at(document, pointer, 0):
-                if found and found not in profiles:
-                    profiles = (*profiles, found)
+                if found:
+                    in_order[found] = None
         for pointer in operation.session.pointers:
             for found in _at(document, pointer, 0):
                 session = found or session
     except _NoIdError:
-        return Names(session, profiles, Unkeyed.SHAPE)
-    return Names(session, profiles, None)
+        unkeyed = Unkeyed.SHAPE
+    return Names(session, tuple(in_order), unkeyed)
 
 
 def links(route: Route) -> bool:

@@ -8,26 +8,44 @@ After an outcome that nobody knows, a write keeps its lanes: until the end of th
 was sent on (`lanes.hold`), or for `lanes.quarantine`. The next write would be refused, or be executed before it.
 """
 
+import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from proxy.credentials import Credentials
-from proxy.errors import CallTimeout, Draining, ProxyError, ResponseTimeout, to_reply
+from proxy.errors import (
+    CallTimeout,
+    Category,
+    CircuitOpen,
+    Draining,
+    PacedOut,
+    ProxyError,
+    ResponseTimeout,
+    UpstreamError,
+    to_reply,
+)
 from proxy.messages import Reply, Sent
 from proxy.talon import conflicts
 from proxy.talon.conflicts import Kind
 from proxy.talon.keys import decides_fate, is_harmless_twice
 from proxy.talon.routes import Surface
 from proxy.traffic import retries
-from proxy.traffic.flights import Flight, Place, State
+from proxy.traffic.circuit import Circuit
+from proxy.traffic.circuit import State as Circuits
+from proxy.traffic.flights import Flight, Permit, Place, State
 from proxy.traffic.gates import Gates
 from proxy.traffic.lanes import Ending, Lanes
+from proxy.traffic.pacing import Pacing
 from proxy.traffic.retries import Budget, Reason
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.upstream import Generation, Upstream
 from proxy.wire.http1 import Connection
+
+_LOG = logging.getLogger(__name__)
+# Failures that say something of Talon.One, or of the way to it.
+_FELT = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
 
 
 class Abandoned(Enum):
@@ -43,11 +61,13 @@ class Rules:
     """Settings `upstream.timeouts.response`, `lanes.*` and `retries.*`; times in seconds, `inspect` in bytes."""
 
     response_timeout: float
+    response_timeouts: Mapping[str, float] = field(default_factory=dict)  # of operations that have their own
     hold: float = 5.0
     quarantine: float = 1.0
     abandoned: Abandoned = Abandoned.AUTO
     inspect: int = 256 * 1024
     generate_keys: bool = False
+    management_rate: float = 3.0  # calls a second of each endpoint; 0: not limited
     retries: RetryRules = field(default_factory=RetryRules)
 
 
@@ -74,6 +94,10 @@ class Attempts:
         self.retried = dict.fromkeys(Reason, 0)
         self.unaffordable = dict.fromkeys(Reason, 0)
         self.conflicts = {(kind, returned): 0 for kind in Kind for returned in (False, True)}
+        self._limit = lanes.limit
+        self._pacing = Pacing(rules.management_rate, clock) if rules.management_rate else None
+        self._circuit_of: Generation | None = None
+        self.circuit = Circuit(clock)
         self._hurried = False
         self._stopping = False
 
@@ -84,7 +108,9 @@ class Attempts:
         if self._rules.generate_keys and flight.route.operation.idempotency_key and not flight.repeatable:
             flight.repeatable = True
             flight.key_line = _new_key()
-        if not flight.gates:
+        if self._pacing is not None and flight.grant.surface is Surface.MANAGEMENT:
+            self._pace(flight, self._pacing)
+        elif not flight.gates:
             self.attempt(flight)
         elif self._gates.enter(flight):
             flight.place = Place.INSIDE
@@ -92,8 +118,30 @@ class Attempts:
         else:
             flight.stand()
 
+    def _pace(self, flight: Flight, pacing: Pacing) -> None:
+        wait = pacing.wait(flight.call.method, flight.call.target)
+        if wait is None:
+            error = PacedOut("Too many calls of this endpoint of the Management API wait already (management.rate)")
+            self.land(flight, to_reply(error), error)
+        elif wait:
+            flight.rest(wait)
+        else:
+            self.attempt(flight)
+
     def attempt(self, flight: Flight) -> None:
-        """See `flights.Crew`: the flight is sent in this step, or waits for a connection, or ends unsent."""
+        """See `flights.Crew`: the flight is sent in this step, or waits for room or a connection, or ends unsent."""
+        if not self._goes(flight):
+            self._end_unsent(flight)
+        elif not self._circuit().lets_through():
+            self._refuse(flight)
+        elif self._limit.enter(flight):
+            flight.permit = Permit.HELD
+            self.start(flight)
+        else:
+            flight.queue_up()
+
+    def start(self, flight: Flight) -> None:
+        """See `flights.Crew`."""
         if not self._goes(flight):
             self._end_unsent(flight)
             return
@@ -132,7 +180,11 @@ class Attempts:
         except BaseException:
             generation.pool.release(connection)
             raise
-        connection.send(flight, head, call.body, timeout=self._rules.response_timeout)
+        connection.send(flight, head, call.body, timeout=self._response_timeout(flight))
+
+    def _response_timeout(self, flight: Flight) -> float:
+        rules = self._rules
+        return rules.response_timeouts.get(flight.route.operation.name, rules.response_timeout)
 
     def _goes(self, flight: Flight) -> bool:
         """Tell whether there is anybody to send it for."""
@@ -169,6 +221,9 @@ class Attempts:
     def failed(self, flight: Flight, error: ProxyError) -> None:
         """See `flights.Crew`."""
         timeline = flight.timeline
+        self._leave(flight)
+        if isinstance(error, UpstreamError) and error.category in _FELT:
+            self._feel(flight, error.category.value, connecting=error.sent is Sent.NO)
         reason = None
         if error.sent is Sent.NO:
             if not self._moved_on(flight):
@@ -195,10 +250,17 @@ class Attempts:
         """See `flights.Crew`."""
         timeline = flight.timeline
         timeline.upstream += timeline.answered - timeline.sent
+        self._leave(flight)
         status = reply.status
+        if status in retries.UNAVAILABLE:
+            self._feel(flight, str(status), connecting=False)
+        elif flight.generation is self._circuit_of:
+            self.circuit.succeeded()
         if status < 400:
             self.land(flight, self._credentials.mask(flight.grant, reply), None)
             return
+        unknown = status in retries.UNKNOWN and not flight.route.reads
+        flight.doubt |= unknown
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:
@@ -207,7 +269,7 @@ class Attempts:
         if status == retries.CONFLICT:
             self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
         reply = self._credentials.mask(flight.grant, reply)
-        if status in retries.UNKNOWN and not flight.route.reads:
+        if unknown:
             reply = reply.doubted()
         self.land(flight, reply, None)
 
@@ -229,7 +291,7 @@ class Attempts:
 
     def _again(self, flight: Flight, reason: Reason) -> bool:
         """Make the flight's next attempt, now or later; False: there is no time for it, or no budget."""
-        if self._stopping:
+        if self._stopping or (self.circuit.state is Circuits.OPEN and reason is not Reason.CONFLICT):
             return False
         delay = retries.back_off(reason, flight.conflicts, self._rules.retries)
         if flight.deadline <= self._clock() + delay and (flight.wanted or not self.insists(flight)):
@@ -275,6 +337,7 @@ class Attempts:
         elif flight.place is Place.INSIDE:
             self._gates.leave(flight.gates)
         flight.place = Place.OUTSIDE
+        self._leave(flight)
         if flight.conflict is not None and reply.status != retries.CONFLICT:
             self.conflicts[flight.conflict, False] += 1
         self._lanes.landed(flight, _ending(reply))
@@ -309,6 +372,7 @@ class Attempts:
         timeline.answered = self._clock()
         timeline.upstream += timeline.answered - timeline.sent
         flight.doubt = True
+        self._feel(flight, Category.TIMEOUT.value, connecting=False)
         error = ResponseTimeout("No complete answer within upstream.timeouts.response", sent=Sent.MAYBE)
         self._answer(flight, to_reply(error), error)
         return self._rules.hold
@@ -321,6 +385,45 @@ class Attempts:
             self.done(flight)
         else:
             self._quarantine(flight)
+
+    # --- room, and the circuit ---
+
+    def _leave(self, flight: Flight) -> None:
+        """Its attempt is over: make room for another."""
+        permit, flight.permit = flight.permit, Permit.NONE
+        if permit is Permit.HELD:
+            self._limit.leave()
+        elif permit is Permit.WAITING:
+            self._limit.withdraw(flight)
+
+    def _circuit(self) -> Circuit:
+        """Give the circuit of the current generation."""
+        if self._circuit_of is not self._upstream.current:
+            self._circuit_of = self._upstream.current
+            self.circuit = Circuit(self._clock, self._circuit_changed)
+        return self.circuit
+
+    def _feel(self, flight: Flight, error: str, *, connecting: bool) -> None:
+        """Let the circuit know of a failure, if that is of its generation."""
+        if flight.generation is self._circuit_of:
+            self.circuit.failed(flight.keys[0] if flight.keys else flight.call.target, error, connecting=connecting)
+
+    def _circuit_changed(self, state: Circuits) -> None:
+        level = logging.WARNING if state is Circuits.OPEN else logging.INFO
+        fields = {"last_error": self.circuit.last_error}
+        _LOG.log(level, "circuit %s", "open" if state is Circuits.OPEN else "closed", extra={"fields": fields})
+        if state is Circuits.OPEN:
+            # Those who wait would only wait for their time to be over (A19).
+            for passenger in self._limit.queue():
+                assert isinstance(passenger, Flight)
+                if passenger.permit is Permit.WAITING:  # not ended by the one before
+                    self._refuse(passenger)
+            if self._circuit_of is not None:
+                self._circuit_of.pool.turn_away(_circuit_open(Sent.NO))
+
+    def _refuse(self, flight: Flight) -> None:
+        error = _circuit_open(flight.outcome)
+        self.land(flight, to_reply(error), error)
 
     # --- shutting down ---
 
@@ -344,3 +447,7 @@ def _ending(reply: Reply) -> Ending:
 
 def _new_key() -> bytes:
     return b"Idempotency-Key: %b\r\n" % str(uuid.uuid4()).encode()
+
+
+def _circuit_open(sent: Sent) -> CircuitOpen:
+    return CircuitOpen("Talon.One could not be reached lately; the next call that is tried will show", sent=sent)

@@ -52,6 +52,14 @@ class Place(Enum):
     INSIDE = auto()
 
 
+class Permit(Enum):
+    """What a flight has of the limit on exchanges."""
+
+    NONE = auto()
+    WAITING = auto()
+    HELD = auto()
+
+
 class Crew(Protocol):
     """Who makes a flight's attempts."""
 
@@ -61,6 +69,10 @@ class Crew(Protocol):
 
     def attempt(self, flight: "Flight") -> None:
         """It has passed its gates, or waited long enough: make an attempt."""
+        ...
+
+    def start(self, flight: "Flight") -> None:
+        """There is room for its attempt."""
         ...
 
     def send(self, flight: "Flight", connection: Connection) -> None:
@@ -176,6 +188,7 @@ class Flight(Deadline):
         "method",
         "names",
         "ordered",
+        "permit",
         "place",
         "repeatable",
         "repeats",
@@ -231,6 +244,7 @@ class Flight(Deadline):
         self.may_stream = True
         self.generation: Generation | None = None  # of the latest attempt
         self.waits = False  # for a connection of that
+        self.permit = Permit.NONE
         self.doubt = False  # an attempt ended with nobody knowing whether it was executed
         self.failures = 0  # attempts that failed before anything was sent
         self.conflicts = 0  # attempts that met a full queue
@@ -339,6 +353,17 @@ class Flight(Deadline):
         self.place = Place.INSIDE
         self.timeline.gate += self._wheel.clock() - self._waiting_since
         self._step(self.crew.attempt)
+
+    def queue_up(self) -> None:
+        """Wait for room."""
+        self.permit = Permit.WAITING
+        self._waiting_since = self._wheel.clock()
+
+    def admitted(self) -> None:
+        """See `limit.Passenger`."""
+        self.permit = Permit.HELD
+        self.timeline.gate += self._wheel.clock() - self._waiting_since
+        self._step(self.crew.start)
 
     def wait(self) -> None:
         """Stand in the queue for a connection of its generation."""

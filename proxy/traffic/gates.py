@@ -53,8 +53,8 @@ class Gates:
 
     def __init__(self) -> None:
         self._gates: dict[Key, Gate] = {}
-        self._passed: deque[Passenger] = deque()
-        self._telling = False
+        self._moved: list[Gate] = []  # whose queue or room has changed
+        self._opening = False
 
     def __len__(self) -> int:
         return len(self._gates)
@@ -107,27 +107,24 @@ class Gates:
         self._open(gates)
 
     def _open(self, gates: Sequence[Gate]) -> None:
-        """Let in who is first in all its queues."""
-        ahead = list(gates)
-        while ahead:
-            gate = ahead.pop()
-            while gate.queue and _may_pass(gate.queue[0]):
-                passenger = gate.queue[0]
-                for other in passenger.gates:
-                    other.queue.popleft()
-                    other.inside += 1
-                self._passed.append(passenger)
-                # Who stood behind this one elsewhere may be first now.
-                ahead.extend(other for other in passenger.gates if other is not gate)
-        if not self._telling:
-            self._tell()
-
-    def _tell(self) -> None:
-        """Tell those who passed, one after the other: what one does may let others pass."""
-        self._telling = True
-        while self._passed:
-            self._passed.popleft().passed()
-        self._telling = False
+        """Let in who is first in all its queues, and tell each at once: what it does may let others pass, or leave."""
+        self._moved.extend(gates)
+        if self._opening:
+            return
+        self._opening = True
+        try:
+            while self._moved:
+                gate = self._moved.pop()
+                while gate.queue and _may_pass(gate.queue[0]):
+                    passenger = gate.queue[0]
+                    for other in passenger.gates:
+                        other.queue.popleft()
+                        other.inside += 1
+                    # Who stood behind this one elsewhere may be first now.
+                    self._moved.extend(other for other in passenger.gates if other is not gate)
+                    passenger.passed()
+        finally:
+            self._opening = False
 
 
 def _may_pass(passenger: Passenger) -> bool:

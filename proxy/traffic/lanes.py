@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from proxy.errors import LaneFull
+from proxy.errors import Busy, LaneFull
 from proxy.talon.keys import Unkeyed, links
 from proxy.talon.routes import Surface
 from proxy.traffic.flights import Flight, State
 from proxy.traffic.gates import PROFILE_WIDTH, Gates, Key
+from proxy.traffic.limit import Limit
 from proxy.traffic.memory import Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Sharing
@@ -69,13 +70,22 @@ class Lanes:
     """All lanes that have a flight under way."""
 
     def __init__(
-        self, rules: Rules, *, memory: Memory, sharing: Sharing, gates: Gates, reads: Reads, clock: Callable[[], float]
+        self,
+        rules: Rules,
+        *,
+        memory: Memory,
+        sharing: Sharing,
+        gates: Gates,
+        reads: Reads,
+        limit: Limit,
+        clock: Callable[[], float],
     ) -> None:
         self._rules = rules
-        self._memory = memory
-        self._sharing = sharing
-        self._gates = gates
-        self._reads = reads
+        self.memory = memory
+        self.sharing = sharing
+        self.gates = gates
+        self.reads = reads
+        self.limit = limit
         self._clock = clock
         self._lanes: dict[Key, Lane] = {}
         self._ready: deque[Flight] = deque()
@@ -99,7 +109,7 @@ class Lanes:
     def admit(self, flight: Flight) -> Flight:
         """Give a new flight its place, and give it back; or the one whose answer its caller shall share instead.
 
-        Raises LaneFull. Begins nothing: who is `ahead` of nobody is for the caller of this to begin.
+        Raises LaneFull or Busy. Begins nothing: who is `ahead` of nobody is for the caller of this to begin.
         """
         if flight.names.unkeyed is not None:
             self.unkeyed[flight.names.unkeyed] += 1
@@ -114,7 +124,7 @@ class Lanes:
         if session is None:
             return tuple([(_PROFILE, application.environment, profile) for profile in profiles])
         if not profiles or links(flight.route):
-            remembered = self._memory.profiles((application.name, session))
+            remembered = self.memory.profiles((application.name, session))
             if remembered and remembered != profiles:
                 profiles = tuple(dict.fromkeys(profiles + remembered))
         keys = [(_SESSION, application.name, session)]
@@ -123,13 +133,15 @@ class Lanes:
 
     def _admit_read(self, flight: Flight) -> Flight:
         if flight.shares:
-            open_read = self._reads.find(flight.fingerprint)
+            open_read = self.reads.find(flight.fingerprint)
             if open_read is not None and self._takes(open_read):
                 return open_read
-            self._reads.open(flight)
+        self._check_limit()
+        if flight.shares:
+            self.reads.open(flight)
         if flight.route.dry and flight.keys and flight.ordered and self._rules.enabled:
             flight.gates = [
-                self._gates.at((f"dry {sort}", owner, name), self._rules.dry_width)
+                self.gates.at((f"dry {sort}", owner, name), self._rules.dry_width)
                 for sort, owner, name in flight.keys[:MOST]
             ]
         return flight
@@ -140,12 +152,13 @@ class Lanes:
         tail = self._common_tail(lanes, flight) if lanes else None
         if tail is not None:
             return tail
+        self._check_limit()
         self._check_room(lanes, gated)
         self.seal(flight)
         if lanes:
             self._follow(flight, [lane or self._lane(key) for lane, key in zip(lanes, ordered, strict=True)])
         if gated:
-            flight.gates = [self._gates.at(key, PROFILE_WIDTH) for key in gated]
+            flight.gates = [self.gates.at(key, PROFILE_WIDTH) for key in gated]
         if _crowded(flight):
             self.conflicts_avoided += 1
         self._remember(flight)
@@ -156,7 +169,7 @@ class Lanes:
         names, application = flight.names, flight.grant.application
         if names.session is not None:
             for profile in names.profiles:
-                self._sharing.named((application.environment, profile), names.session)
+                self.sharing.named((application.environment, profile), names.session)
         keys = flight.keys
         if len(keys) > MOST:
             self.unkeyed[Unkeyed.TOO_MANY] += 1
@@ -165,7 +178,7 @@ class Lanes:
             # Two with the same Idempotency-Key are one call, whatever it is about.
             key = flight.idempotency_key
             return ([("idempotency", application.name, key.decode("latin-1"))] if key else ()), ()
-        gated = [key for key in keys if key[0] == _PROFILE and self._sharing.shared((key[1], key[2]))]
+        gated = [key for key in keys if key[0] == _PROFILE and self.sharing.shared((key[1], key[2]))]
         return (([key for key in keys if key not in gated], gated)) if gated else (keys, ())
 
     def _common_tail(self, lanes: Sequence[Lane | None], flight: Flight) -> Flight | None:
@@ -184,13 +197,17 @@ class Lanes:
     def _takes(self, flight: Flight) -> bool:
         return flight.joinable and len(flight.callers) < self._rules.max_callers
 
+    def _check_limit(self) -> None:
+        if self.limit.full:
+            raise Busy("Too many calls are under way, and wait for those (limits.concurrency)")
+
     def _check_room(self, lanes: Sequence[Lane | None], gated: Sequence[Key]) -> None:
         depth = self._rules.depth
         for lane in lanes:
             if lane is not None and (lane.wanted >= depth or lane.unfinished >= depth * UNFINISHED_PER_DEPTH):
                 raise LaneFull("Too many updates of this session or profile wait already (lanes.depth)")
         for key in gated:
-            if self._gates.unfinished(key) >= depth * GATED_PER_DEPTH:
+            if self.gates.unfinished(key) >= depth * GATED_PER_DEPTH:
                 raise LaneFull("Too many updates of this shared profile wait already (lanes.depth)")
 
     def _lane(self, key: Key) -> Lane:
@@ -218,22 +235,22 @@ class Lanes:
         names = flight.names
         if self._rules.enabled and names.session is not None and names.profiles and links(flight.route):
             flight.linked = True
-            self._memory.admitted((flight.grant.application.name, names.session), names.profiles[0])
+            self.memory.admitted((flight.grant.application.name, names.session), names.profiles[0])
 
     # --- reads and writes ---
 
     def seal(self, flight: Flight) -> None:
         """A write is admitted, or may have been executed: nobody joins a read that began before."""
         names, environment = flight.names, flight.grant.application.environment
-        if not len(self._reads):
+        if not len(self.reads):
             return
         if flight.grant.surface is Surface.MANAGEMENT:
-            self._reads.seal_all()
+            self.reads.seal_all()
         elif not flight.keys or names.unkeyed is not None or flight.keys[-1][0] == _SESSION:
             # It may concern any profile.
-            self._reads.seal_all(environment)
+            self.reads.seal_all(environment)
         else:
-            self._reads.seal(environment, flight.keys)
+            self.reads.seal(environment, flight.keys)
 
     # --- the end ---
 
@@ -241,7 +258,7 @@ class Lanes:
         """The answer is decided, and no caller has it yet."""
         if flight.route.reads:
             if flight.shares:
-                self._reads.close(flight)
+                self.reads.close(flight)
             return
         self.seal(flight)
         if flight.linked:
@@ -249,11 +266,11 @@ class Lanes:
             assert flight.names.session is not None
             session, profile = (flight.grant.application.name, flight.names.session), flight.names.profiles[0]
             if ending is Ending.EXECUTED:
-                self._memory.confirmed(session, profile)
+                self.memory.confirmed(session, profile)
             elif ending is Ending.REFUSED:
-                self._memory.refused(session, profile)
+                self.memory.refused(session, profile)
             else:
-                self._memory.doubted(session, profile)
+                self.memory.doubted(session, profile)
 
     def recount(self, flight: Flight) -> None:
         """A caller came or went."""
@@ -289,11 +306,14 @@ class Lanes:
     def _run(self) -> None:
         """Let them begin, one after the other: a flight nobody wants ends at once, and releases the next."""
         self._running = True
-        while self._ready:
-            flight = self._ready.popleft()
-            flight.timeline.lane = self._clock() - flight.timeline.complete
-            flight.begin()
-        self._running = False
+        try:
+            while self._ready:
+                flight = self._ready.popleft()
+                flight.timeline.lane = self._clock() - flight.timeline.complete
+                if flight.state is State.QUEUED:  # one that began before may have ended this one
+                    flight.begin()
+        finally:
+            self._running = False
 
     # --- what is told of them ---
 

@@ -5,7 +5,8 @@ them against the profile all the same (talon-one-facts.md §2), so the profiles 
 named. Such a profile is *pending* while the call that names it is under way; then it is *the* profile, or forgotten,
 or, where the outcome is unknown, one of several possible ones.
 
-Bounded: `lanes.memory` sessions, the least recently used forgotten first, and all after an hour without use.
+Bounded: `lanes.memory` sessions, the least recently used forgotten first, and all after an hour without use. One takes
+some 0.5 KB.
 """
 
 from collections import OrderedDict
@@ -24,7 +25,7 @@ class _Links:
 
     def __init__(self) -> None:
         self.possible: tuple[str, ...] = ()
-        self.pending: dict[str, int] = {}  # by how many calls under way
+        self.pending: dict[str, int] | None = None  # by how many calls under way; there is none for long
         self.used = 0.0
 
 
@@ -47,7 +48,7 @@ class Memory:
         links = self._find(session)
         if links is None:
             return ()
-        if not links.pending:
+        if links.pending is None:
             return links.possible
         return tuple(dict.fromkeys((*links.possible, *links.pending)))
 
@@ -58,6 +59,8 @@ class Memory:
             links = self._sessions[session] = _Links()
             links.used = self._clock()
             self._forget()
+        if links.pending is None:
+            links.pending = {}
         links.pending[profile] = links.pending.get(profile, 0) + 1
 
     def confirmed(self, session: Session, profile: str) -> None:
@@ -79,20 +82,28 @@ class Memory:
 
     def _find(self, session: Session) -> _Links | None:
         links = self._sessions.get(session)
-        if links is not None:
-            self._sessions.move_to_end(session)
-            links.used = self._clock()
+        if links is None:
+            return None
+        now = self._clock()
+        if links.used < now - IDLE and not links.pending:
+            del self._sessions[session]
+            return None
+        self._sessions.move_to_end(session)
+        links.used = now
         return links
 
     def _settled(self, session: Session, profile: str) -> _Links | None:
         links = self._sessions.get(session)
         if links is None:
             return None  # forgotten meanwhile: there were too many
-        count = links.pending.get(profile, 0)
+        pending = links.pending or {}
+        count = pending.get(profile, 0)
         if count > 1:
-            links.pending[profile] = count - 1
+            pending[profile] = count - 1
         else:
-            links.pending.pop(profile, None)
+            pending.pop(profile, None)
+        if not pending:
+            links.pending = None
         return links
 
     def _forget(self) -> None:
@@ -103,6 +114,6 @@ class Memory:
         for _ in range(min(2, len(self._sessions))):
             session = next(iter(self._sessions))
             links = self._sessions[session]
-            if links.used >= oldest or links.pending:
+            if links.used >= oldest or links.pending is not None:
                 return
             del self._sessions[session]

@@ -2,7 +2,8 @@
 
 A read is open until a write on any of its keys is admitted, or lands, or ends: then it is sealed, so that nobody gets
 an answer older than a write that was acknowledged before. The seal is set on the read itself, by taking it out of
-here, and not derived from a lane, which may have vanished and come back meanwhile.
+here, and not derived from a lane, which may have vanished and come back meanwhile. A read that has no keys, or whose
+body could not be read for them, is sealed by any write of its environment.
 """
 
 from collections.abc import Iterable
@@ -20,8 +21,8 @@ class Reads:
     def __init__(self) -> None:
         self._open: dict[Fingerprint, Flight] = {}
         self._by_key: dict[Key, set[Flight]] = {}
-        # A read without keys may tell of anything in its environment; None: in any.
-        self._keyless: dict[str | None, set[Flight]] = {}
+        # Those that may tell of anything in their environment; None: in any.
+        self._of_anything: dict[str | None, set[Flight]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -39,28 +40,28 @@ class Reads:
         if older is not None:
             self.close(older)
         self._open[flight.fingerprint] = flight
-        if flight.keys:
+        if _has_known_keys(flight):
             for key in flight.keys:
                 self._by_key.setdefault(key, set()).add(flight)
         else:
-            self._keyless.setdefault(flight.grant.environment, set()).add(flight)
+            self._of_anything.setdefault(flight.grant.environment, set()).add(flight)
 
     def close(self, flight: Flight) -> None:
         """Nobody may join it any more. Once more does no harm."""
         if self._open.get(flight.fingerprint) is not flight:
             return
         del self._open[flight.fingerprint]
-        if flight.keys:
+        if _has_known_keys(flight):
             for key in flight.keys:
                 _discard(self._by_key, key, flight)
         else:
-            _discard(self._keyless, flight.grant.environment, flight)
+            _discard(self._of_anything, flight.grant.environment, flight)
 
     def seal(self, environment: str, keys: Iterable[Key]) -> None:
         """A write on these keys happened."""
         if not self._open:
             return
-        sealed = self._keyless.get(environment, set()) | self._keyless.get(None, set())
+        sealed = self._of_anything.get(environment, set()) | self._of_anything.get(None, set())
         for key in keys:
             sealed |= self._by_key.get(key, set())
         for flight in sealed:
@@ -71,6 +72,10 @@ class Reads:
         for flight in list(self._open.values()):
             if environment is None or flight.grant.environment in (environment, None):
                 self.close(flight)
+
+
+def _has_known_keys(flight: Flight) -> bool:
+    return bool(flight.keys) and flight.names.unkeyed is None
 
 
 def _discard(index: dict[_Index, set[Flight]], key: _Index, flight: Flight) -> None:

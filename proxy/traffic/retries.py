@@ -17,12 +17,12 @@ from proxy.errors import (
     ProxyError,
     UpstreamError,
 )
-from proxy.messages import Sent, Timeline
+from proxy.messages import Timeline
 from proxy.wire.dialing import is_permanent
 
 IDLE_CLOSE = 0.25  # seconds after the first written byte within which a reused connection may have been closed before
 STATUS_WAIT = 0.1, 0.3  # seconds, from and to, before a read is repeated that Talon.One could not answer
-THROTTLED_WAIT = 0.4, 1.0  # three calls a second are allowed (talon-one-facts.md §7)
+THROTTLED_WAIT = 0.4, 1.0  # three calls a second are taken per endpoint
 UNAVAILABLE = frozenset({502, 503, 504})
 UNKNOWN = frozenset({502, 504})  # a gateway's word for "I do not know what became of it"
 TOO_MANY = 429
@@ -96,11 +96,6 @@ def back_off(reason: Reason, conflicts: int, rules: Rules) -> float:
     return 0.0
 
 
-def leaves_doubt(error: ProxyError | None, status: int) -> bool:
-    """Tell whether nobody knows if Talon.One executed the call that ended so."""
-    return status in UNKNOWN if error is None else error.sent is Sent.MAYBE
-
-
 class Budget:
     """Bounds extra attempts: a share of the calls of the last ten seconds, and never less than three a second."""
 
@@ -120,14 +115,14 @@ class Budget:
     def call(self, now: float) -> None:
         """One more call came."""
         second = int(now)
-        if second != self._second:
+        if second > self._second:  # a call may have come a moment before the latest attempt
             self._turn(second)
         self._calls[second % self.WINDOW] += 1
 
     def spend(self) -> bool:
         """Take one extra attempt; False: there is none left."""
         second = int(self._clock())
-        if second != self._second:
+        if second > self._second:
             self._turn(second)
         if sum(self._extra) >= max(self.FLOOR * self.WINDOW, self._share * sum(self._calls)):
             return False

@@ -4,7 +4,7 @@ Ordering such a profile's writes one by one would serialise the shop. A profile 
 (`lanes.shared_profiles`), or when more than `lanes.shared_after` different sessions named it within ten minutes (0:
 never), until ten minutes have passed without that.
 
-Bounded: as many profiles as the memory of sessions holds, and of each a handful of sessions.
+Bounded: the profiles that were named last, and of each a handful of sessions.
 """
 
 from collections import OrderedDict

@@ -9,10 +9,13 @@ from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.gates import Gates
 from proxy.traffic.lanes import Lanes
 from proxy.traffic.lanes import Rules as LaneRules
+from proxy.traffic.limit import Limit
 from proxy.traffic.memory import Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Profile, Sharing
 from proxy.upstream import Upstream
+
+PROFILES = 2_000  # watched for being shared; one that matters is named far more often than so many others
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Rules:
     memory: int = 100_000
     shared_profiles: tuple[str, ...] = ()
     shared_after: int = 8
+    concurrency: int = 200
 
 
 class Traffic:
@@ -38,16 +42,25 @@ class Traffic:
         clock: Callable[[], float],
         shared: Callable[[Profile], None] = lambda _: None,
     ) -> None:
-        self.memory = Memory(rules.memory, clock)
-        self.sharing = Sharing(
-            clock, listed=rules.shared_profiles, after=rules.shared_after, size=rules.memory, began=shared
-        )
-        self.gates = Gates()
-        self.reads = Reads()
-        self.lanes = Lanes(
-            rules.lanes, memory=self.memory, sharing=self.sharing, gates=self.gates, reads=self.reads, clock=clock
-        )
+        self.lanes = make_lanes(rules, clock=clock, shared=shared)
+        self.memory, self.sharing = self.lanes.memory, self.lanes.sharing
+        self.gates, self.reads = self.lanes.gates, self.lanes.reads
         self.attempts = Attempts(upstream, credentials, self.lanes, self.gates, rules.attempts, clock=clock)
 
     def __repr__(self) -> str:
         return f"<Traffic {self.lanes!r} {self.gates!r} {self.reads!r} {self.memory!r}>"
+
+
+def make_lanes(
+    rules: Rules, *, clock: Callable[[], float], shared: Callable[[Profile], None] = lambda _: None
+) -> Lanes:
+    """Build the lanes with all they need."""
+    return Lanes(
+        rules.lanes,
+        memory=Memory(rules.memory, clock),
+        sharing=Sharing(clock, listed=rules.shared_profiles, after=rules.shared_after, size=rules.memory, began=shared),
+        gates=Gates(),
+        reads=Reads(),
+        limit=Limit(rules.concurrency),
+        clock=clock,
+    )

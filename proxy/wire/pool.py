@@ -156,6 +156,14 @@ class Pool:
         with contextlib.suppress(ValueError):
             self._waiting.remove(waiter)
 
+    def turn_away(self, error: ProxyError) -> None:
+        """Tell all who wait that there is none."""
+        for _ in range(len(self._waiting)):
+            # One by one: what is told to one may make another withdraw, and who is told may come again.
+            if not self._waiting:
+                return
+            self._waiting.popleft().refused(error)
+
     def release(self, connection: Connection) -> None:
         """Take back a connection that was handed out and not used."""
         # In a turn of its own: whoever gets it next may give it back as well, and so on down the queue.
@@ -331,9 +339,7 @@ class Pool:
         self._care.clear()
         for task in self._opening:
             task.cancel()
-        while self._waiting:
-            # One by one: what is told to one may make another withdraw.
-            self._waiting.popleft().refused(_given_up())
+        self.turn_away(_given_up())
 
     def _check_drained(self) -> None:
         if not self._idle and not self._active:

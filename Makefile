@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -71,6 +71,11 @@ bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU p
 
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
+
+conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
 
 docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
 	$(BIN)/python -m proxy.settings.document

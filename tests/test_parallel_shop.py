@@ -7,6 +7,7 @@ import pytest
 
 from tests.conflicts.callers import Outcome
 from tests.conflicts.figures import Figures, figures, late, misses, percentile, summed, table
+from tests.conflicts.hotkey import Turn, costs_too_much
 from tests.conflicts.shop import CLICKS, Kind, Request, customers
 from tests.conflicts.ways import DIRECT, round_on
 
@@ -129,3 +130,20 @@ def test_what_is_promised_is_judged(row: Figures, proxies: int, wrong: list[str]
 
 def test_percentiles_are_of_what_happened() -> None:
     assert [percentile([1.0, 2.0, 3.0, 4.0], share) for share in (0, 50, 99)] == [1.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("without", "with_line", "too_much"),
+    [
+        ([0.030, 0.031, 0.500], [0.030, 0.032, 0.032], False),
+        ([0.030, 0.030, 0.030], [0.032, 0.0319, 0.500], False),  # 2 ms
+        ([0.100, 0.100, 0.100], [0.109, 0.109, 0.109], False),  # 10 %
+        ([0.030, 0.030, 0.030], [0.034, 0.034, 0.030], True),
+    ],
+)
+def test_what_a_line_costs_others_is_judged_by_medians(
+    without: list[float], with_line: list[float], too_much: bool
+) -> None:
+    turns = [Turn(line, [p99]) for line, found in ((False, without), (True, with_line)) for p99 in found]
+
+    assert costs_too_much(turns) is too_much

@@ -44,14 +44,14 @@ class Backend:
     def __init__(self, addresses: Sequence[Address], *, seed: int = 1) -> None:
         self.outcomes: list[Outcome] = []
         self._next = itertools.cycle(addresses).__next__
-        self._idle: dict[Address, list[_Connection]] = {address: [] for address in addresses}
+        self._idle: dict[Address, list[Connection]] = {address: [] for address in addresses}
         self._order = itertools.count(1)
         self._chance = random.Random(seed)
 
     async def serve(self, customers: Sequence[Customer], seconds: float) -> list[Outcome]:
         """Let customers come, evenly spread over so many seconds; return when the last one has gone."""
         for address, idle in self._idle.items():
-            idle += await asyncio.gather(*(_connect(address) for _ in range(WARM)))
+            idle += await asyncio.gather(*(connect(address) for _ in range(WARM)))
         try:
             async with asyncio.TaskGroup() as visits:
                 for number, customer in enumerate(customers):
@@ -81,7 +81,7 @@ class Backend:
         self,
         request: Request,
         address: Address,
-        connection: "_Connection",
+        connection: "Connection",
         answer: asyncio.Future[int],
         order: int,
         began: float,
@@ -100,13 +100,12 @@ class Backend:
         conflicts += status == 409
         self.outcomes.append(Outcome(request, order, conflicts, status, time.monotonic() - began))
 
-    async def _connection(self) -> tuple[Address, "_Connection"]:
+    async def _connection(self) -> tuple[Address, "Connection"]:
         address = self._next()
-        idle = self._idle[address]
-        return address, idle.pop() if idle else await _connect(address)
+        return address, await take(self._idle[address], address)
 
 
-class _Connection(Wire):
+class Connection(Wire):
     """One connection, one call at a time."""
 
     def __init__(self) -> None:
@@ -127,14 +126,25 @@ class _Connection(Wire):
 
     def take(self, message: bytes) -> None:
         assert self._answer is not None, "an answer nobody asked for"
-        self._answer.set_result(int(message[9:12]))
-        self._answer = None
+        answer, self._answer = self._answer, None
+        if not answer.done():  # whoever waited may have been cancelled
+            answer.set_result(int(message[9:12]))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None:
+        if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionError("closed with a call under way"))
 
 
-async def _connect(address: Address) -> _Connection:
-    _, protocol = await asyncio.get_running_loop().create_connection(_Connection, *address)
+async def take(idle: list[Connection], address: Address) -> Connection:
+    """Take an idle connection, the one last used, or connect."""
+    while idle:
+        connection = idle.pop()
+        if not connection.transport.is_closing():
+            return connection
+    return await connect(address)
+
+
+async def connect(address: Address) -> Connection:
+    """Connect; raises OSError."""
+    _, protocol = await asyncio.get_running_loop().create_connection(Connection, *address)
     return protocol

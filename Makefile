@@ -6,9 +6,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
-TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl
+TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
+  nginx:nginx-light
 COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
-  tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py tests/test_many_calls.py tests/test_serve.py tests/test_routes.py
+  tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
+  tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
 
@@ -125,7 +127,7 @@ endef
 test-packages:
 	@missing=""; for pair in $(TEST_PROGRAMS); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	command -v php >/dev/null && php -m | grep -qx curl || missing="$$missing php-curl"; \
-	[ -z "$$missing" ] || $(call install,$$missing,Tests with real callers need more programs) || echo "those tests will be skipped" >&2
+	[ -z "$$missing" ] || $(call install,$$missing,Tests with real callers and servers need more programs) || echo "those tests will be skipped" >&2
 
 compile-packages:
 	@$(can_compile) || $(call install,$(COMPILE_PACKAGES),$(CANNOT_COMPILE))

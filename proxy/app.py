@@ -51,7 +51,6 @@ __all__ = ["App", "CannotListen", "Stage", "callers_of", "credentials_of", "requ
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
-PROTOCOL = "http/1.1"
 
 
 class Stage(Enum):
@@ -285,7 +284,7 @@ class App:
                 "url": self._origin,
                 "generation": generation.number,
                 "state": generation.state.name.lower(),
-                "protocol": PROTOCOL,
+                "protocol": pool.protocol,
                 "connections": {
                     "opening": pool.opening,
                     "active": pool.active - pool.held,
@@ -315,7 +314,7 @@ class App:
             closed=self._closed,
             circuit=lambda: self._traffic.attempts.circuit.state.value,
             generation=lambda: self._upstream.current.number,
-            upstream=lambda: (self._settings.upstream.url.host, PROTOCOL),
+            upstream=lambda: (self._settings.upstream.url.host, self._upstream.current.pool.protocol),
             config_hash=lambda: self._settings_hash,
             log_dropped=lambda: self._logs.dropped,
         )
@@ -324,9 +323,12 @@ class App:
         return {reason.value: count for reason, count in self._upstream.current.pool.closed.items()}
 
     def _connections(self) -> list[Connections]:
-        pool = self._upstream.current.pool
-        held = pool.held
-        return [Connections(PROTOCOL, "current", pool.opening, active=pool.active - held, idle=pool.idle, held=held)]
+        return [
+            Connections(
+                some.protocol, "current", opening=some.opening, active=some.active, idle=some.idle, held=some.held
+            )
+            for some in self._upstream.current.pool.census()
+        ]
 
     # --- parts ---
 
@@ -339,7 +341,7 @@ class App:
         connections = upstream.connections
         return Generation(
             upstream.url,
-            tls_context(upstream.tls.ca_file) if upstream.url.secure else None,
+            tls_context(upstream.tls.ca_file, upstream.protocol) if upstream.url.secure else None,
             self._wheel,
             PoolLimits(
                 connections.warm,
@@ -349,6 +351,7 @@ class App:
                 self._settings.limits.reply,
             ),
             table=reply_table(allow_browsers=self._settings.clients.allow_browsers),
+            protocol=upstream.protocol,
             connect_timeout=upstream.timeouts.connect,
             ended=self._metrics.connection_closed,
         )

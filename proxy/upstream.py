@@ -10,7 +10,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from proxy.settings import Origin
-from proxy.wire.dialing import Dialer
+from proxy.wire.dialing import Dialer, Wanted
 from proxy.wire.fieldtable import FieldTable
 from proxy.wire.pool import Pool, PoolLimits
 from proxy.wire.wheel import Wheel
@@ -38,6 +38,7 @@ class Generation:
         limits: PoolLimits,
         *,
         table: FieldTable,
+        protocol: Wanted = "auto",
         connect_timeout: float,
         ended: Callable[[int], None] | None = None,
     ) -> None:
@@ -45,7 +46,7 @@ class Generation:
         self.origin = origin
         self.host_line = b"Host: %b\r\n" % origin.authority.encode()
         self.state = State.OPENING
-        dialer = Dialer(origin.host, origin.port, tls, timeout=connect_timeout, clock=wheel.clock)
+        dialer = Dialer(origin.host, origin.port, tls, protocol=protocol, timeout=connect_timeout, clock=wheel.clock)
         self.pool = Pool(dialer, wheel, limits, table=table, ended=ended)
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation
 from proxy.upstream import Upstream as CurrentUpstream
-from proxy.wire.dialing import tls_context
+from proxy.wire.dialing import Wanted, tls_context
 from proxy.wire.downstream import Limits, Timeouts
 from proxy.wire.heads import RequestLimits
 from proxy.wire.listener import Listener
@@ -221,6 +221,7 @@ class Proxy:
         response_timeout: float = 10.0,
         total_timeout: float = 15.0,
         retries: int = 2,
+        protocol: Wanted = "auto",
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         budget: float = 0.1,
@@ -234,10 +235,11 @@ class Proxy:
         origin = Origin.parse(url)
         self.generation = Generation(
             origin,
-            tls_context(ca_file) if origin.secure else None,
+            tls_context(ca_file, protocol) if origin.secure else None,
             self.wheel,
             PoolLimits(warm, max_connections, idle_timeout, max_age, reply),
             table=reply_table(allow_browsers=allow_browsers),
+            protocol=protocol,
             connect_timeout=connect_timeout,
         )
         names = keys if keys is not None else {"default": KEY}

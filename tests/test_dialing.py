@@ -23,7 +23,8 @@ from proxy.errors import (
     to_reply,
 )
 from proxy.messages import Sent
-from proxy.wire.dialing import Dialer, is_permanent, tls_context
+from proxy.wire.connection import Closing, Connection
+from proxy.wire.dialing import Dialer, Wanted, is_permanent, tls_context
 from tests.certificates import Authority, Pair
 from tests.harness import patiently
 
@@ -32,7 +33,7 @@ NAME = "shop.talon.one"
 SHORT = 0.3  # seconds that a test of a time-out takes
 
 
-class Caller(asyncio.Protocol):
+class Caller(Connection):
     """What a dialer connects."""
 
     def __init__(self) -> None:
@@ -49,6 +50,9 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.gone.done():
             self.gone.set_result(None)
+
+    def close(self, reason: Closing) -> None:
+        self.transport.abort()
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +107,15 @@ async def serving(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def dialer(port: int, tls: ssl.SSLContext | None = None, *, host: str = "localhost", timeout: float = 5.0) -> Dialer:
-    return Dialer(host, port, tls, timeout=timeout, clock=time.monotonic)
+def dialer(
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    *,
+    host: str = "localhost",
+    protocol: Wanted = "auto",
+    timeout: float = 5.0,
+) -> Dialer:
+    return Dialer(host, port, tls, protocol=protocol, timeout=timeout, clock=time.monotonic)
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *found: tuple[int, tuple[Any, ...]] | Exception) -> list[Any]:
@@ -159,7 +170,7 @@ async def failure(opening: Dialer, *, within: float = 2.0) -> UpstreamError:
     caller = Caller()
     started = time.monotonic()
     with pytest.raises(UpstreamError) as caught:
-        await patiently(opening.open(caller))
+        await patiently(opening.open(lambda _: caller))
     assert time.monotonic() - started < within
     assert caught.value.sent is Sent.NO
     if caller.transport is not None:
@@ -183,7 +194,7 @@ def token(error: UpstreamError) -> tuple[int, bytes]:
 async def test_a_connection_is_opened_and_told_how_long_it_took(authority: Authority, good: Pair, secure: bool) -> None:
     async with serving(good.server() if secure else None) as server:
         caller = Caller()
-        opened = await dialer(server.port, tls_context(authority.file) if secure else None).open(caller)
+        _, opened = await dialer(server.port, tls_context(authority.file) if secure else None).open(lambda _: caller)
 
         assert opened.connect > 0
         assert (opened.tls > 0.0005) is secure or opened.tls < 0.05
@@ -200,21 +211,57 @@ async def test_a_connection_is_opened_and_told_how_long_it_took(authority: Autho
 async def test_an_ip_address_is_a_host_too(authority: Authority, good: Pair, host: str) -> None:
     async with serving(good.server(), host=host) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file), host=host).open(caller)
+        await dialer(server.port, tls_context(authority.file), host=host).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("peername")[0] == host
         caller.transport.abort()
         await patiently(caller.gone)
 
 
-async def test_http_1_1_is_offered_and_nothing_else(authority: Authority, good: Pair) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "spoken", "expected"),
+    [
+        ("auto", ["h2", "http/1.1"], "h2"),
+        ("auto", ["http/1.1", "h2"], "http/1.1"),
+        ("auto", ["http/1.1"], "http/1.1"),
+        ("auto", [], "http/1.1"),
+        ("http/1.1", ["h2", "http/1.1"], "http/1.1"),
+        ("h2", ["h2", "http/1.1"], "h2"),
+    ],
+)
+async def test_u30_what_both_speak_is_spoken(
+    authority: Authority, good: Pair, wanted: Wanted, spoken: list[str], expected: str
+) -> None:
     context = good.server()
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    if spoken:
+        context.set_alpn_protocols(spoken)
     async with serving(context) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(caller)
+        chosen: list[str] = []
+        opening = dialer(server.port, tls_context(authority.file, wanted), protocol=wanted)
+        await opening.open(lambda protocol: chosen.append(protocol) or caller)  # type: ignore[func-returns-value]
 
-        assert caller.transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        assert chosen == [expected]
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+async def test_u30_a_peer_that_does_not_speak_what_is_demanded_is_refused(authority: Authority, good: Pair) -> None:
+    async with serving(good.server()) as server:
+        error = await failure(dialer(server.port, tls_context(authority.file, "h2"), protocol="h2"))
+
+    assert isinstance(error, TlsError)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", "http/1.1"), ("http/1.1", "http/1.1"), ("h2", "h2")])
+async def test_in_clear_http_2_is_spoken_where_it_is_demanded(wanted: Wanted, expected: str) -> None:
+    async with serving() as server:
+        caller = Caller()
+        chosen: list[str] = []
+        opening = dialer(server.port, protocol=wanted)
+        await opening.open(lambda protocol: chosen.append(protocol) or caller)  # type: ignore[func-returns-value]
+
+        assert chosen == [expected]
         caller.transport.abort()
         await patiently(caller.gone)
 
@@ -228,7 +275,7 @@ async def test_every_address_is_tried_until_one_answers(monkeypatch: pytest.Monk
             (socket.AF_INET, ("127.0.0.1", server.port)),
         )
         caller = Caller()
-        await dialer(443, host=NAME).open(caller)
+        await dialer(443, host=NAME).open(lambda _: caller)
 
         assert asked == [(NAME, 443)]
         assert caller.transport.get_extra_info("peername")[1] == server.port
@@ -241,7 +288,7 @@ async def test_a_black_hole_among_the_addresses_leaves_time_for_the_others(monke
         async with serving() as server:
             resolving(monkeypatch, (socket.AF_INET, ("127.0.0.1", hole)), (socket.AF_INET, ("127.0.0.1", server.port)))
             caller = Caller()
-            opened = await dialer(443, host=NAME, timeout=2 * SHORT).open(caller)
+            _, opened = await dialer(443, host=NAME, timeout=2 * SHORT).open(lambda _: caller)
 
             assert SHORT * 0.9 < opened.connect < 2 * SHORT + 0.5
             caller.transport.abort()
@@ -401,7 +448,7 @@ async def test_session_keys_are_not_logged_whatever_the_environment_says(
     monkeypatch.setenv("SSLKEYLOGFILE", str(log))
     async with serving(good.server()) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(caller)
+        await dialer(server.port, tls_context(authority.file)).open(lambda _: caller)
         caller.transport.abort()
         await patiently(caller.gone)
 
@@ -413,7 +460,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, f"http://127.0.0.1:{refusing()}")
     async with serving() as server:
         caller = Caller()
-        await dialer(server.port).open(caller)
+        await dialer(server.port).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("peername")[1] == server.port
         caller.transport.abort()
@@ -426,7 +473,7 @@ async def test_tls_1_2_and_1_3_are_spoken(authority: Authority, good: Pair, vers
     context.minimum_version = context.maximum_version = version
     async with serving(context) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(caller)
+        await dialer(server.port, tls_context(authority.file)).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
         caller.transport.abort()
@@ -444,7 +491,7 @@ async def test_giving_up_an_opening_closes_its_socket(authority: Authority) -> N
 
     async with serving(answer=wait_for_the_end) as server:
         opening = asyncio.get_running_loop().create_task(
-            dialer(server.port, tls_context(authority.file)).open(Caller()), name="opening"
+            dialer(server.port, tls_context(authority.file)).open(lambda _: Caller()), name="opening"
         )
         await patiently(begun.wait())
         opening.cancel()

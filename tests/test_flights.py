@@ -12,8 +12,8 @@ from proxy.talon.keys import NOTHING
 from proxy.talon.routes import Routes, Surface
 from proxy.traffic.flights import Caller, Flight, State
 from proxy.upstream import State as Serving
+from proxy.wire.connection import Connection
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection
 from tests.upstream_fakes import FakeClock, FakeStream, FakeUpstream, Silence
 
 

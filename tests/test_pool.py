@@ -9,7 +9,8 @@ import pytest
 from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, ProxyError
 from proxy.fields import reply_table
 from proxy.messages import Sent
-from proxy.wire.http1 import Closing, Connection, State
+from proxy.wire.connection import Closing
+from proxy.wire.http1 import Connection, State
 from proxy.wire.pool import AGE_SPREAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
 from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeTransport, FakeWaiter, Silence, turns
 
@@ -554,7 +555,7 @@ async def test_only_the_unused_ones_of_many_age_out(rig: Rig) -> None:
     for _ in range(10):
         rig.clock.advance(10)
         connection = rig.pool.take()
-        assert connection is not None
+        assert isinstance(connection, Connection)
         rig.serve(connection)
 
     assert rig.pool.idle == 1
@@ -809,3 +810,66 @@ async def test_a_closed_connection_tells_how_much_it_has_served(rig: Rig) -> Non
     connection.close(Closing.ERROR)
 
     assert rig.served == [3]
+
+
+# --- connections that are held ---
+
+
+@pytest.mark.parametrize(("most", "share"), [(1, 0), (3, 0), (4, 1), (8, 2), (11, 2), (100, 25)])
+async def test_a_quarter_of_the_connections_may_be_held(most: int, share: int) -> None:
+    rig = Rig(replace(LIMITS, max=most))
+    connections = await rig.open(min(most, share + 1))
+    held = 0
+    while rig.pool.may_hold():
+        await hold(rig, connections[held])
+        held += 1
+        assert rig.pool.held == held
+
+    assert held == share
+
+
+async def hold(rig: Rig, connection: Connection) -> Asked:
+    """Let the answer on this connection be overdue, and its end be waited for."""
+    asked = Asked(b"PUT", timeout=0.1)
+    asked.hold = 30.0
+    asked.send_on(connection)
+    rig.clock.advance(0.2)
+    assert connection.state is State.HELD
+    return asked
+
+
+async def test_a_connection_that_is_held_counts_and_is_given_to_nobody() -> None:
+    rig = Rig(replace(LIMITS, max=4))
+    (first,) = await rig.open()
+    await hold(rig, first)
+
+    assert rig.pool.take() is None
+    assert (rig.pool.idle, rig.pool.active, rig.pool.held) == (0, 1, 1)
+    first.data_received(OK)
+    assert repr(rig.pool) == "<Pool idle=0 active=0 opening=0 waiting=0>"
+    assert rig.pool.may_hold()
+
+
+async def test_its_place_is_free_for_who_waits_when_it_ends() -> None:
+    rig = Rig(replace(LIMITS, max=4))
+    connections = await rig.open(4)
+    await hold(rig, connections[0])
+    waiting = await rig.wait()
+    assert rig.pool.opening == 0
+    connections[0].data_received(OK)
+    await turns()
+    rig.dialer.dials[-1].succeed()
+    await turns()
+
+    assert waiting.connection not in connections
+
+
+async def test_a_pool_that_is_given_up_gives_up_what_it_holds() -> None:
+    """Shutting down waits for no end that nobody wants to know."""
+    rig = Rig(replace(LIMITS, max=4))
+    (connection,) = await rig.open()
+    asked = await hold(rig, connection)
+    rig.pool.abort()
+
+    assert isinstance(asked.error, ConnectionLost)
+    assert rig.pool.held == 0

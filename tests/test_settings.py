@@ -534,6 +534,17 @@ def test_a_choice_lists_what_can_be_chosen(text: str, expected: str) -> None:
     assert problem(log__level=text).endswith(expected)
 
 
+def test_the_protocol_is_one_of_three() -> None:
+    assert [settings(upstream__protocol=text).upstream.protocol for text in ("auto", "http/1.1", "h2")] == [
+        "auto",
+        "http/1.1",
+        "h2",
+    ]
+    assert problem(upstream__protocol="http/2").startswith(
+        "TALON_PROXY_UPSTREAM__PROTOCOL [upstream.protocol]: must be one of auto, http/1.1, h2"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [("/talon", "/talon"), ("/talon/", "/talon"), ("/a/b.c_d~e-f", "/a/b.c_d~e-f"), ("/", None), ("", None)],

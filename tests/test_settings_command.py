@@ -26,7 +26,10 @@ def pending(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = (
         "limits.concurrency",
         "management.rate",
+        "next_api_key",
         "next_api_key_file",
+        "applications.<name>.next_api_key",
+        "applications.<name>.next_api_key_file",
         "upstream.timeouts.operations.<operationId>",
     )
     for module in ("loading", "command"):

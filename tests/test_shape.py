@@ -52,7 +52,8 @@ KNOWS: Mapping[str, frozenset[str]] = {
     },
     "commands": NOUNS
     | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
-    | {"pipeline", "traffic"},
+    | {"descriptors", "pipeline", "traffic"},
+    "descriptors": frozenset(),
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),
@@ -63,6 +64,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
+    "jh2": frozenset({"wire.hpack"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator.applications"}),
     "pydantic_core": frozenset({"settings"}),

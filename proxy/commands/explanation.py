@@ -167,7 +167,7 @@ def _forwarding(
             _chosen_by(credentials, head, call, found, grant),
             authorization,
         ),
-        names=_names(route, named, how.unkeyed),
+        names=_names(route, named, how.unkeyed, call.body),
         traffic=how,
         timeouts=Timeouts(
             total=timeouts.total if found.timeout is None else min(found.timeout, timeouts.total),
@@ -199,17 +199,22 @@ def _authorization(credentials: Credentials, grant: Grant) -> str:
     return f"ApiKey-v1 {credentials.hints()[grant.application.name]}"
 
 
-def _names(route: Route, named: NamedIds, unkeyed: str | None) -> Names:
+def _names(route: Route, named: NamedIds, unkeyed: str | None, body: bytes) -> Names:
     """Tell the ids that a call names, and where."""
     in_body = "body"
     return Names(
         [(named.session, "path" if named.session == route.session else in_body)] if named.session is not None else [],
         [(profile, "path" if profile == route.profile else in_body) for profile in named.profiles],
-        unkeyed or _why_none(route, named),
+        _why_none(route, named, unkeyed, body),
     )
 
 
-def _why_none(route: Route, named: NamedIds) -> str | None:
-    if route.operation.bulk:
+def _why_none(route: Route, named: NamedIds, unkeyed: str | None, body: bytes) -> str | None:
+    operation = route.operation
+    if operation.bulk:
         return "a bulk call names too many to tell"
-    return None if named.session is not None or named.profiles else "it names none"
+    if not body and (operation.session.pointers or operation.profile.pointers):
+        return "there is no body, where more may stand (--body)"
+    if unkeyed is None and named.session is None and not named.profiles:
+        return "this operation names none"
+    return unkeyed

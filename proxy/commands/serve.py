@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import uvloop
 
+from proxy import descriptors
 from proxy.app import App, CannotListen, credentials_of
 from proxy.credentials import Credentials
 from proxy.observe.logs import Logs
@@ -24,7 +25,8 @@ def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
     credentials = credentials_of(settings)
     logs = Logs(level=settings.log.level, format=settings.log.format, redact=credentials.redact)
     logs.start()
-    for warning in loaded.warnings:
+    too_few = descriptors.allow(settings.limits.connections, settings.upstream.connections.max)
+    for warning in (*loaded.warnings, *([too_few] if too_few else ())):
         logs.write("warning", warning, {})
     try:
         return uvloop.run(_run(loaded, logs, credentials))

@@ -208,7 +208,7 @@ REFUSALS = tuple(
     for category in (Category.DEPTH, Category.CONCURRENCY, Category.CIRCUIT, Category.PACING, Category.DRAINING)
 )
 CONNECTION_STATES = ("opening", "active", "idle", "held")
-PROTOCOLS = ("http/1.1",)
+PROTOCOLS = ("http/1.1", "h2")
 GENERATIONS = ("current", "draining")
 CLOSINGS = ("idle", "age", "error", "goaway", "switch", "peer")
 FOLD_EVERY = 256  # calls; folding them takes 0.3 ms

@@ -19,6 +19,7 @@ from proxy.errors import (
     CallTimeout,
     Category,
     CircuitOpen,
+    ConnectionLost,
     Draining,
     PacedOut,
     ProxyError,
@@ -26,7 +27,7 @@ from proxy.errors import (
     UpstreamError,
     to_reply,
 )
-from proxy.messages import Reply, Sent
+from proxy.messages import Reply, Sent, Source
 from proxy.talon import conflicts
 from proxy.talon.conflicts import Kind
 from proxy.talon.keys import decides_fate, is_harmless_twice
@@ -41,7 +42,7 @@ from proxy.traffic.pacing import Pacing
 from proxy.traffic.retries import Budget, Reason
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.upstream import Generation, Upstream
-from proxy.wire.http1 import Connection
+from proxy.wire.connection import Connection
 
 _LOG = logging.getLogger(__name__)
 # Failures that say something of Talon.One, or of the way to it.
@@ -238,7 +239,8 @@ class Attempts:
                     error, timeline, repeatable=flight.repeatable, harmless=lambda: self._harmless(flight)
                 )
         if reason is not None:
-            if self._again(flight, reason):
+            # The peer closed, or left with a GOAWAY, before it took the call: nothing has failed.
+            if self._again(flight, reason, free=isinstance(error, ConnectionLost) and reason is Reason.CONNECTION):
                 return
             if not flight.in_time and flight.wanted:
                 error = CallTimeout("No attempt succeeded in time", sent=error.sent)
@@ -259,8 +261,8 @@ class Attempts:
         if status < 400:
             self.land(flight, self._credentials.mask(flight.grant, reply), None)
             return
-        unknown = status in retries.UNKNOWN and not flight.route.reads
-        flight.doubt |= unknown
+        if status in retries.UNKNOWN and not flight.route.reads:
+            flight.doubt = True
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:
@@ -269,7 +271,7 @@ class Attempts:
         if status == retries.CONFLICT:
             self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
         reply = self._credentials.mask(flight.grant, reply)
-        if unknown:
+        if flight.doubt and status in retries.UNAVAILABLE and not flight.route.reads:
             reply = reply.doubted()
         self.land(flight, reply, None)
 
@@ -289,18 +291,22 @@ class Attempts:
         management = flight.grant.surface is Surface.MANAGEMENT
         return retries.after_status(reply.status, reads=reads, repeatable=flight.repeatable, management=management)
 
-    def _again(self, flight: Flight, reason: Reason) -> bool:
-        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget."""
+    def _again(self, flight: Flight, reason: Reason, *, free: bool = False) -> bool:
+        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget.
+
+        `free`: it costs nobody anything, and so no budget.
+        """
         if self._stopping or (self.circuit.state is Circuits.OPEN and reason is not Reason.CONFLICT):
             return False
         delay = retries.back_off(reason, flight.conflicts, self._rules.retries)
         if flight.deadline <= self._clock() + delay and (flight.wanted or not self.insists(flight)):
             return False
         if reason is Reason.CONFLICT:
-            if flight.key_line:
-                # The one before may have been stored with the refusal (talon-one-facts.md §3).
+            if flight.key_line and not flight.doubt:
+                # The one before may have been stored with the refusal (talon-one-facts.md §3). But under the one of
+                # an attempt that was lost, the call may have been executed.
                 flight.key_line = _new_key()
-        elif not self._moved_on(flight) and not self.budget.spend():
+        elif not free and not self.budget.spend():
             self.unaffordable[reason] += 1
             return False
         if reason is not Reason.CONFLICT and reason is not Reason.CONNECTION:
@@ -338,7 +344,7 @@ class Attempts:
             self._gates.leave(flight.gates)
         flight.place = Place.OUTSIDE
         self._leave(flight)
-        if flight.conflict is not None and reply.status != retries.CONFLICT:
+        if flight.conflict is not None and reply.source is Source.UPSTREAM and reply.status != retries.CONFLICT:
             self.conflicts[flight.conflict, False] += 1
         self._lanes.landed(flight, _ending(reply))
         flight.tower.landed(flight, reply, error)
@@ -440,8 +446,8 @@ class Attempts:
 
 
 def _ending(reply: Reply) -> Ending:
-    if reply.outcome is Sent.MAYBE:
-        return Ending.UNKNOWN
+    if reply.outcome is Sent.MAYBE or (reply.source is Source.PROXY and reply.outcome is None):
+        return Ending.UNKNOWN  # or executed, with an answer that is too large to be told
     return Ending.EXECUTED if reply.status < 300 else Ending.REFUSED
 
 

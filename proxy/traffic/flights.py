@@ -24,8 +24,8 @@ from proxy.talon.routes import Route
 from proxy.traffic.gates import Gate, Key
 from proxy.upstream import Generation
 from proxy.upstream import State as Serving
+from proxy.wire.connection import Connection
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection
 from proxy.wire.wheel import Deadline, Wheel
 
 if TYPE_CHECKING:
@@ -395,7 +395,7 @@ class Flight(Deadline):
         self.waits = False
         self.timeline.pool += self._wheel.clock() - self._waiting_since
 
-    # --- an exchange: see `wire.http1.Exchange` ---
+    # --- an exchange: see `wire.connection.Exchange` ---
 
     def sent(self) -> None:
         """QUEUED ⇒ SENT."""

@@ -1,5 +1,6 @@
 """The connections to one upstream: warm ones kept, most recently used first, never more than the maximum.
 
+A connection has slots: one for an exchange (HTTP/1.1), or many (HTTP/2). A new one is opened when no slot is free.
 A connection idle longest is left to age out, so that a quiet shop keeps few. Waiting for a connection is first
 come, first served: while anybody waits, a freed connection goes to who waits longest, and a newcomer queues.
 A connection is renewed before the peer's idle limit and after its maximum age (± 20 %, so that not all go at once);
@@ -17,10 +18,12 @@ from typing import Protocol
 
 from proxy.errors import ConnectionLost, InternalError, ProxyError
 from proxy.messages import Sent
+from proxy.wire import http1, http2
+from proxy.wire.connection import HTTP1, HTTP2, Closing, Connection
 from proxy.wire.dialing import Dialer, Opened
 from proxy.wire.fieldtable import FieldTable
+from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.heads import ReplyParser
-from proxy.wire.http1 import Closing, Connection, State
 from proxy.wire.wheel import Wheel
 
 _LOG = logging.getLogger(__name__)
@@ -41,6 +44,17 @@ class PoolLimits:
     idle_timeout: float
     max_age: float
     reply: int
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many connections of one protocol there are, by what they do."""
+
+    protocol: str
+    opening: int
+    active: int
+    idle: int
+    held: int  # only to see the end of an exchange
 
 
 class Waiter(Protocol):
@@ -68,11 +82,13 @@ class Pool:
         ended: Callable[[int], None] | None = None,
     ) -> None:
         self._parser = ReplyParser(table)
+        self._blocks = RequestBlocks(dialer.scheme)
+        self._heads = ReplyHeads(table)
         self._dialer = dialer
         self._wheel = wheel
         self._limits = limits
-        self._idle: list[Connection] = []  # most recently used last
-        self._active: set[Connection] = set()
+        self._open: set[Connection] = set()
+        self._free: list[Connection] = []  # those with a free slot, most recently used last
         self._waiting: deque[Waiter] = deque()
         self._opening: set[asyncio.Task[tuple[Connection, Opened]]] = set()
         self._idle_limit = limits.idle_timeout
@@ -81,6 +97,8 @@ class Pool:
         self._reopen_delay = REOPEN_FIRST
         self._closing = False
         self._drained = asyncio.Event()
+        self.protocol = dialer.expected  # of the connection opened last
+        self._slots = http2.MOST_STREAMS if self.protocol == HTTP2 else 1  # of that
         self.opened = 0
         self.closed: Counter[Closing] = Counter()
         self._ended = ended  # told how many requests a closed connection has served
@@ -88,23 +106,34 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool idle={self.idle} active={self.active} opening={self.opening} waiting={len(self._waiting)}>"
 
+    def census(self) -> list[Census]:
+        """Count connections by protocol; one being opened counts as of the protocol seen last."""
+        counts = []
+        for protocol in (HTTP1, HTTP2):
+            some = [connection for connection in self._open if connection.protocol == protocol]
+            idle = [connection.lent for connection in some].count(0)
+            held = sum([connection.lent == connection.held > 0 for connection in some])
+            opening = self.opening if protocol == self.protocol else 0
+            counts.append(Census(protocol, opening, active=len(some) - idle - held, idle=idle, held=held))
+        return counts
+
     @property
     def idle(self) -> int:
         """Connections that wait for work."""
-        return len(self._idle)
+        return [connection.lent for connection in self._open].count(0)
 
     @property
     def active(self) -> int:
-        """Connections with an exchange, held ones included."""
-        return len(self._active)
+        """Connections with an exchange, or several."""
+        return len(self._open) - self.idle
 
     @property
     def held(self) -> int:
-        """Connections that are kept only to see the end of an exchange."""
-        return sum(connection.state is State.HELD for connection in self._active)
+        """Exchanges of which only the end is waited for."""
+        return sum(connection.held for connection in self._open)
 
     def may_hold(self) -> bool:
-        """One more connection may be held: a quarter of the maximum."""
+        """One more exchange may be held: a quarter of the connections there may be."""
         return self.held < self._limits.max // HELD_SHARE
 
     @property
@@ -115,7 +144,7 @@ class Pool:
     @property
     def warm(self) -> bool:
         """The warm minimum stands."""
-        return self.idle + self.active >= min(self._limits.warm, self._limits.max)
+        return len(self._open) >= min(self._limits.warm, self._limits.max)
 
     @property
     def idle_limit(self) -> float:
@@ -129,17 +158,20 @@ class Pool:
     # --- handing out ---
 
     def take(self) -> Connection | None:
-        """Give an idle connection, now; None: `wait` for one."""
-        while self._idle and not self._waiting:
-            connection = self._idle[-1]
+        """Give a connection with a free slot, now; None: `wait` for one."""
+        while self._free and not self._waiting:
+            connection = self._free[-1]
             now = self._wheel.clock()
             if self._due(connection) <= now:
+                self._free.pop()
                 self._retire(connection, now)
             elif connection.hung_up(now):
-                connection.close(Closing.PEER)
+                self._free.pop()
+                connection.retire(Closing.PEER)
             else:
-                self._idle.pop()
-                self._active.add(connection)
+                connection.lent += 1
+                if connection.lent >= connection.slots:
+                    self._free.pop()
                 return connection
         return None
 
@@ -165,45 +197,55 @@ class Pool:
             self._waiting.popleft().refused(error)
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection that was handed out and not used."""
+        """Take back a slot that was handed out and not used."""
         # In a turn of its own: whoever gets it next may give it back as well, and so on down the queue.
         asyncio.get_running_loop().call_soon(self._freed, connection)
 
     def _freed(self, connection: Connection) -> None:
-        """An exchange ended and its connection may serve again."""
+        """An exchange ended; its slot may serve again."""
+        connection.lent -= 1
         if self._closing:
-            connection.close(Closing.SWITCH)
+            connection.retire(Closing.SWITCH)
         elif connection.renew_at <= self._wheel.clock():
-            connection.close(Closing.AGE)
-        elif connection.state is State.IDLE:
-            self._active.discard(connection)
-            if not self._grant(connection):
-                self._keep(connection)
+            self._withhold(connection)
+            connection.retire(Closing.AGE)
+        else:
+            self._offer(connection)
 
-    def _keep(self, connection: Connection) -> None:
-        self._idle.append(connection)
-        due = self._due(connection)
-        if due < self._care.due:
-            self._care.set(due)
+    def _changed(self, connection: Connection) -> None:
+        """A connection has more slots or less, or none any more."""
+        self._withhold(connection)
+        if connection in self._open:
+            self._slots = connection.slots or self._slots
+            self._offer(connection)
+            self._open_for_waiting()
 
-    def _grant(self, connection: Connection, opened: Opened | None = None) -> bool:
-        """Give a connection to who waits longest."""
-        if not self._waiting:
-            return False
-        self._active.add(connection)
-        self._waiting.popleft().granted(connection, opened)
-        return True
+    def _offer(self, connection: Connection, opened: Opened | None = None) -> None:
+        """Give its free slots to who waits longest, and keep the rest."""
+        while self._waiting and connection.lent < connection.slots:
+            connection.lent += 1
+            self._waiting.popleft().granted(connection, opened)
+        # With its only slot free again it cannot stand there yet.
+        if connection.lent < connection.slots and (connection.slots == 1 or connection not in self._free):
+            self._free.append(connection)
+        if not connection.lent:
+            due = self._due(connection)
+            if due < self._care.due:
+                self._care.set(due)
+
+    def _withhold(self, connection: Connection) -> None:
+        """Hand out no slot of it."""
+        if connection in self._free:
+            self._free.remove(connection)
 
     def _lost(self, connection: Connection) -> None:
         """A connection closed, for whatever reason."""
-        if connection in self._active:
-            self._active.discard(connection)
-        elif connection in self._idle:
-            self._idle.remove(connection)
-            if connection.closing is Closing.PEER:
-                self._learn_idle_limit(connection)
-        else:
+        self._withhold(connection)
+        if connection not in self._open:
             return  # it never came so far as to serve
+        self._open.remove(connection)
+        if not connection.lent and connection.closing is Closing.PEER:
+            self._learn_idle_limit(connection)
         assert connection.closing is not None
         self.closed[connection.closing] += 1
         if self._ended is not None:
@@ -224,24 +266,37 @@ class Pool:
 
     @property
     def _total(self) -> int:
-        return self.idle + self.active + self.opening
+        return len(self._open) + self.opening
 
     def _open_for_waiting(self) -> None:
-        """One opening per waiting call, as far as the maximum goes."""
-        while self.opening < len(self._waiting) and self._total < self._limits.max and not self._closing:
-            self._open()
+        """Open what those who wait need, as far as the maximum goes."""
+        needed = -(-len(self._waiting) // self._slots)
+        while self.opening < needed and self._total < self._limits.max and not self._closing:
+            self._begin_opening()
 
-    def _open(self) -> None:
+    def _begin_opening(self) -> None:
         task = asyncio.get_running_loop().create_task(self._dial(), name="upstream connection")
         self._opening.add(task)
         task.add_done_callback(self._settle)
 
     async def _dial(self) -> tuple[Connection, Opened]:
-        connection = Connection(
-            self._wheel, reply_limit=self._limits.reply, parser=self._parser, freed=self._freed, lost=self._lost
+        return await self._dialer.open(self._make)
+
+    def _make(self, protocol: str) -> Connection:
+        reply_limit = self._limits.reply
+        if protocol == HTTP1:
+            return http1.Connection(
+                self._wheel, reply_limit=reply_limit, parser=self._parser, freed=self._freed, lost=self._lost
+            )
+        return http2.Connection(
+            self._wheel,
+            reply_limit=reply_limit,
+            blocks=self._blocks,
+            heads=self._heads,
+            freed=self._freed,
+            changed=self._changed,
+            lost=self._lost,
         )
-        opened = await self._dialer.open(connection)
-        return connection, opened
 
     def _settle(self, task: "asyncio.Task[tuple[Connection, Opened]]") -> None:
         """An opening ended."""
@@ -256,7 +311,7 @@ class Pool:
         if self._closing:
             connection.close(Closing.SWITCH)
             return
-        if connection.state is not State.IDLE:
+        if connection.closing is not None:
             self._failed(ConnectionLost("The connection ended as soon as it was open", sent=Sent.NO))
             return
         self._reopen_delay = REOPEN_FIRST
@@ -264,18 +319,24 @@ class Pool:
         self.opened += 1
         age = self._limits.max_age * random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
         connection.renew_at = self._wheel.clock() + age
-        if not self._grant(connection, opened):
-            self._keep(connection)
+        self.protocol = connection.protocol
+        self._slots = connection.slots or self._slots
+        self._open.add(connection)
+        self._offer(connection, opened)
+        self._open_for_waiting()  # it may take fewer than was thought
 
     def _failed(self, error: BaseException) -> None:
-        """Tell the call that waits longest: the opening was for it, or for one that has been served meanwhile."""
+        """Tell those who wait longest: the opening was for them, or for some that have been served meanwhile."""
         self._reopen_at = self._wheel.clock() + self._reopen_delay
         self._reopen_delay = min(self._reopen_delay * 2, REOPEN_LONGEST)
         if not isinstance(error, ProxyError):
             _LOG.error("opening a connection failed", exc_info=error)
             error = InternalError(sent=Sent.NO)
-        if self._waiting:
-            self._waiting.popleft().refused(error)
+        # Openings share those who wait, as many each as find room on a connection.
+        share = -(-len(self._waiting) // (self.opening + 1))
+        for _ in range(min(share, self._slots)):
+            if self._waiting:
+                self._waiting.popleft().refused(error)
         self._open_for_waiting()
         self._care_soon()
 
@@ -285,7 +346,7 @@ class Pool:
         """Look after idle connections when the first of them is due, or the warm minimum can be restored."""
         if self._closing:
             return
-        due = min((self._due(connection) for connection in self._idle), default=None)
+        due = min((self._due(connection) for connection in self._open if not connection.lent), default=None)
         if self._total < min(self._limits.warm, self._limits.max):
             reopen = max(self._reopen_at, self._wheel.clock())
             due = min(due, reopen) if due is not None else reopen
@@ -293,6 +354,8 @@ class Pool:
             self._care.set(due)
 
     def _due(self, connection: Connection) -> float:
+        if connection.lent:
+            return connection.renew_at
         limit = self._idle_limit
         if connection.keep_alive is not None:
             # One second less than the peer says: its clock started when it sent the answer.
@@ -302,7 +365,7 @@ class Pool:
     def _take_care(self) -> None:
         """Close what is idle too long or too old; keep the warm minimum, renewed."""
         now = self._wheel.clock()
-        due = [connection for connection in self._idle if self._due(connection) <= now]
+        due = [connection for connection in self._open if not connection.lent and self._due(connection) <= now]
         if any(connection.renew_at > now and connection.keep_alive is None for connection in due):
             # They stood as long as we dared: dare a little more next time.
             self._idle_limit = min(self._idle_limit * BOLDNESS, self._limits.idle_timeout)
@@ -310,19 +373,19 @@ class Pool:
             self._retire(connection, now)
         if now >= self._reopen_at:
             while self._total < min(self._limits.warm, self._limits.max):
-                self._open()
+                self._begin_opening()
         self._care_soon()
 
     def _retire(self, connection: Connection, now: float) -> None:
-        connection.close(Closing.AGE if connection.renew_at <= now else Closing.IDLE)
+        connection.retire(Closing.AGE if connection.renew_at <= now else Closing.IDLE)
 
     # --- closing ---
 
     async def close(self) -> None:
         """Give idle connections up, let exchanges end, then return. Who waits is told to go elsewhere."""
         self._stop_opening()
-        for connection in list(self._idle):
-            connection.close(Closing.SWITCH)
+        for connection in list(self._open):
+            connection.retire(Closing.SWITCH)
         if self._opening:
             await asyncio.wait(self._opening)
         self._check_drained()
@@ -331,7 +394,7 @@ class Pool:
     def abort(self) -> None:
         """Give every connection up now."""
         self._stop_opening()
-        for connection in [*self._idle, *self._active]:
+        for connection in list(self._open):
             connection.close(Closing.ERROR)
 
     def _stop_opening(self) -> None:
@@ -342,7 +405,7 @@ class Pool:
         self.turn_away(_given_up())
 
     def _check_drained(self) -> None:
-        if not self._idle and not self._active:
+        if not self._open:
             self._drained.set()
 
 

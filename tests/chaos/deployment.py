@@ -15,7 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from proxy.wire.http1 import Connection
+from proxy.wire.connection import Connection
 from proxy.wire.pool import Pool
 from tests.chaos.writes import Write
 from tests.harness import Line
@@ -141,7 +141,7 @@ class Deployment:
             await asyncio.sleep(0.01)
             # Past the transport, which would write at the end of the turn, when a request may be on its way.
             now = time.monotonic()
-            idle = {_port(connection) for connection in pool._idle if now - connection.idle_since >= IDLE}
+            idle = {_port(connection) for connection in pool._free if now - connection.idle_since >= IDLE}
             for line in [line for line in self._lines if line.writer.get_extra_info("peername")[1] in idle]:
                 if self._chance.random() < 0.3:
                     self.wrongs["unasked while idle"] += 1

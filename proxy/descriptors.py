@@ -1,0 +1,24 @@
+"""File descriptors: how many this process may open, and how many its settings ask for.
+
+Where they run out the proxy goes on: a caller who comes then finds the connection closed, and those who are connected
+are served. But it should not come to that.
+"""
+
+import resource
+
+_OTHERS = 64  # the loop, logs, listeners, health and metrics, files that are read
+
+
+def allow(connections: int, upstream: int) -> str | None:
+    """Raise the limit as far as we may; gives a warning where so many connections still do not fit."""
+    needed = connections + upstream + _OTHERS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return None
+    return (
+        f"this process may open {soft} files, and limits.connections with upstream.connections.max needs {needed}:"
+        " raise the limit (ulimit -n), or lower these settings"
+    )

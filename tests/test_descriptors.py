@@ -1,0 +1,95 @@
+"""Running out of file descriptors: said beforehand where it can be known, and survived."""
+
+import asyncio
+import resource
+import socket
+
+import pytest
+
+from proxy import descriptors
+from tests.load import Origin
+from tests.process import serving
+
+REQUEST = b"GET /v2/customer_sessions/s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Limits:
+    """The limits of a process that does not exist."""
+
+    def __init__(self, soft: int, hard: int) -> None:
+        self.now = (soft, hard)
+
+    def getrlimit(self, _: int) -> tuple[int, int]:
+        return self.now
+
+    def setrlimit(self, _: int, limits: tuple[int, int]) -> None:
+        self.now = limits
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then", "warns"),
+    [
+        (1024, 4096, 2164, False),
+        (1024, 2000, 2000, True),
+        (4096, 4096, 4096, False),
+        (1024, resource.RLIM_INFINITY, 2164, False),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, resource.RLIM_INFINITY, False),
+    ],
+)
+def test_the_limit_is_raised_as_far_as_it_may_be(
+    soft: int, hard: int, then: int, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(soft, hard)
+    monkeypatch.setattr(resource, "getrlimit", limits.getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", limits.setrlimit)
+
+    warning = descriptors.allow(connections=2000, upstream=100)
+
+    assert limits.now == (then, hard)
+    assert (warning is not None) is warns
+    if warning is not None:
+        assert f"may open {then} files" in warning
+        assert "needs 2164" in warning
+
+
+async def ask(link: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        try:
+            await loop.sock_sendall(link, REQUEST)
+            return (await loop.sock_recv(link, 65536))[:12]
+        except ConnectionError:
+            return b""
+
+
+async def test_with_no_descriptor_left_those_who_are_connected_are_served_and_later_everybody_is() -> None:
+    origin = Origin()
+    await origin.start(None)
+    async with serving(f"http://127.0.0.1:{origin.port}") as proxy:
+        first = socket.create_connection(proxy.address)
+        first.setblocking(False)
+        assert await ask(first) == b"HTTP/1.1 200"
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (40, 40))
+        links = []
+        for _ in range(60):
+            links.append(socket.create_connection(proxy.address))
+            links[-1].setblocking(False)
+
+        answers = await asyncio.gather(*map(ask, links))
+        assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 502", b""}
+        assert answers.count(b"") > 20
+        assert await ask(first) == b"HTTP/1.1 200"
+
+        for link in links:
+            link.close()
+        async with asyncio.timeout(20):
+            while await ask_anew(proxy.address) != b"HTTP/1.1 200":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        first.close()
+    await origin.stop()
+
+
+async def ask_anew(address: tuple[str, int]) -> bytes:
+    with socket.create_connection(address) as link:
+        link.setblocking(False)
+        return await ask(link)

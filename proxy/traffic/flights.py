@@ -152,7 +152,7 @@ class Caller(Deadline):
         self.flight.overdue_for(self)
 
 
-def _answered(reply: Reply, lines: bytes) -> None:
+def _answered(_reply: Reply, _lines: bytes) -> None:
     """Stand where the way to a caller stood: whoever waits holds the caller, and the two would be a cycle."""
     raise AssertionError("answered twice")
 

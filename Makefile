@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,8 +9,8 @@ BIN := .venv/bin
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
   nginx:nginx-light
 COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
-  tests/test_real_callers.py tests/test_stop.py tests/test_canary.py tests/test_many_calls.py tests/test_serve.py tests/test_routes.py \
-  tests/test_http2_faults.py tests/test_http2_peers.py
+  tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
+  tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
 
@@ -81,6 +81,14 @@ calls: build/compiled ## Send 100,000 calls through the proxy: connections opene
 
 switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
 	$(BIN)/python -m tests.switches $(SWITCHES)
+
+conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
+
+chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
 docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
 	$(BIN)/python -m proxy.settings.document

@@ -226,6 +226,7 @@ class Proxy:
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         budget: float = 0.1,
+        quarantine: float = 1.0,
         lanes: LaneRules = PLAIN,
         coalescing: bool = False,
     ) -> None:
@@ -252,13 +253,15 @@ class Proxy:
             inject=inject,
         )
         upstream = CurrentUpstream(self.generation)
-        attempts = AttemptRules(response_timeout, retries=RetryRules(connection=retries, budget=budget))
-        traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock)
+        attempts = AttemptRules(
+            response_timeout, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
+        )
+        self.traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
             self.credentials,
-            traffic,
+            self.traffic,
             self.witness,
             self.wheel,
             rules=PipelineRules(total_timeout, base_path=base_path, coalescing=coalescing),

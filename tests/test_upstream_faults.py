@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import random
 import re
 import socket
 import time
@@ -14,10 +13,7 @@ from pathlib import Path
 import pytest
 
 from proxy.messages import Sent
-from proxy.traffic.lanes import Rules as LaneRules
-from proxy.wire.connection import Connection
 from proxy.wire.downstream import Timeouts
-from proxy.wire.pool import Pool
 from tests.certificates import Authority
 from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running
 
@@ -561,102 +557,6 @@ async def test_k8_a_slow_reader_gets_a_stream_whole_and_the_next_call_is_not_slo
 
         assert (await client.to_end()).endswith(b"\r\n\r\n" + body)
         await client.close()
-
-
-# --- all of it at once ---
-
-CALLS, CLIENTS = 2000, 32
-
-
-class Chaos:
-    """Echoes each call's nonce; of a hundred answers a few are wrong in some way."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._lines: set[Line] = set()
-        self.seen: list[bytes] = []
-        self.strays = 0
-
-    def stray(self) -> bytes:
-        self.strays += 1
-        return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
-
-    async def script(self, line: Line, _: int) -> None:
-        self._lines.add(line)
-        try:
-            while True:
-                head, _body = await line.message()
-                nonce = head.split()[1].rpartition(b"/")[2]
-                self.seen.append(nonce)
-                answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(nonce), nonce)
-                fate = self._random.random()
-                if fate < 0.02:
-                    line.reset()
-                    return
-                if fate < 0.04:
-                    line.writer.write(answer[: self._random.randrange(len(answer))])
-                    line.half_close()
-                    return
-                if fate < 0.06:
-                    answer += self.stray()
-                elif fate < 0.08:
-                    await asyncio.sleep(self._random.random() / 20)
-                line.writer.write(answer)
-        finally:
-            self._lines.discard(line)
-
-    async def disturb(self, pool: Pool) -> None:
-        """Answer nobody, on connections that have been idle for 50 ms or more."""
-        while True:
-            await asyncio.sleep(0.01)
-            # Only what the pool holds, and past the transport, which would write at the end of the turn: bytes that
-            # cross a request on its way cannot be told from its answer by anybody.
-            now = time.monotonic()
-            idle = {port_of(connection) for connection in pool._free if now - connection.idle_since >= 0.05}
-            for line in [line for line in self._lines if line.writer.get_extra_info("peername")[1] in idle]:
-                if self._random.random() < 0.3:
-                    os.write(line.writer.get_extra_info("socket").fileno(), self.stray())
-
-
-def port_of(connection: Connection) -> int:
-    """Which of our ports an upstream connection has."""
-    return int(connection._transport.get_extra_info("sockname")[1])
-
-
-async def test_no_caller_ever_gets_the_answer_of_another() -> None:
-    chaos = Chaos(seed=4711)
-    wrong: list[tuple[bytes, Answer]] = []
-    failed = 0
-
-    async with scripted(chaos.script, max_connections=CLIENTS, lanes=LaneRules()) as (_, proxy):
-
-        async def call_on(number: int) -> None:
-            nonlocal failed
-            pause = random.Random(number)
-            client = await proxy.client()
-            for turn in range(CALLS // CLIENTS):
-                nonce = b"%d-%d" % (number, turn)
-                await client.send(
-                    b"PUT /v2/customer_sessions/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n" % nonce
-                )
-                answer = Answer(b"".join(await client.message()))
-                if answer.status == 200 and answer.body != nonce:
-                    wrong.append((nonce, answer))
-                elif answer.status != 200:
-                    assert answer["Talon-Proxy-Outcome"] == "unknown"
-                    failed += 1
-                if pause.random() < 0.1:
-                    await asyncio.sleep(0.08)
-            await client.close()
-
-        disturbing = asyncio.get_running_loop().create_task(chaos.disturb(proxy.generation.pool), name="chaos")
-        await asyncio.gather(*(call_on(number) for number in range(CLIENTS)))
-        disturbing.cancel()
-
-    assert not wrong
-    assert len(chaos.seen) == len(set(chaos.seen)), "a write arrived twice"
-    assert 0 < failed < CALLS // 10
-    assert chaos.strays > 20
 
 
 async def test_a_reset_between_the_answer_and_the_next_call_costs_nobody_an_answer() -> None:

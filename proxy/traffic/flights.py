@@ -146,7 +146,8 @@ class Caller(Deadline):
     def answer(self, reply: Reply, lines: bytes) -> None:
         """Give the one answer."""
         self.clear()
-        self._answer(reply, lines)
+        answer, self._answer = self._answer, _answered
+        answer(reply, lines)
 
     def leave(self) -> bool:
         """See `wire.downstream.Waiter`."""
@@ -155,6 +156,11 @@ class Caller(Deadline):
     def ring(self) -> None:
         """See `wire.wheel.Deadline`. No callback: it would be a cycle for the collector."""
         self.flight.overdue_for(self)
+
+
+def _answered(_reply: Reply, _lines: bytes) -> None:
+    """Stand where the way to a caller stood: whoever waits holds the caller, and the two would be a cycle."""
+    raise AssertionError("answered twice")
 
 
 class Flight(Deadline):

@@ -46,7 +46,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
-    "pydantic": frozenset({"settings"}),
+    "pydantic": frozenset({"settings", "simulator"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings"}),
     "uvloop": frozenset({"demo", "serve", "simulator.command"}),

@@ -139,11 +139,10 @@ class Request:
             raise invalid_parameter("Invalid type", "must be an integer", parameter=f"path {position + 1}")
         return int(text)
 
-    def page(self, rows: Sequence[Any], *, default: int) -> tuple[Sequence[Any], bool]:
-        """The asked page of all rows, and whether there are more."""
+    def window(self, *, default: int) -> "Window":
+        """Which rows of a list are asked for, or a 400."""
         size = self.number("pageSize", default=default, lowest=1, highest=MAX_PAGE)
-        skip = self.number("skip", default=0, lowest=0)
-        return rows[skip : skip + size], skip + size < len(rows)
+        return Window(self.number("skip", default=0, lowest=0), size)
 
     def operation(
         self,
@@ -186,6 +185,23 @@ class Request:
         return self.operation(Kind.APPLIED, perform, session=session, profile=profile, counts=counts)
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A page of a list, in the two envelopes that there are."""
+
+    skip: int
+    size: int
+
+    def page(self, rows: Sequence[Any], render: Callable[[Any], Any]) -> dict[str, Any]:
+        """A list that tells whether there is more."""
+        end = self.skip + self.size
+        return {"hasMore": end < len(rows), "data": [render(row) for row in rows[self.skip : end]]}
+
+    def total_page(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """A list that tells how many there are."""
+        return {"totalResultSize": len(rows), "data": rows[self.skip : self.skip + self.size]}
+
+
 Handler = Callable[[Request], Operation]
 Table = Mapping[str, tuple[str, Handler]]  # operationId ⇒ "METHOD /path/{parameter}" and what understands it
 
@@ -193,16 +209,6 @@ Table = Mapping[str, tuple[str, Handler]]  # operationId ⇒ "METHOD /path/{para
 def json(content: Any, status: int = 200) -> Answer:
     """An answer with a body."""
     return Answer(status, orjson.dumps(content, default=_plain, option=orjson.OPT_UTC_Z))
-
-
-def page(rows: Sequence[Any], *, more: bool) -> dict[str, Any]:
-    """The envelope of lists that tell whether there is more."""
-    return {"hasMore": more, "data": rows}
-
-
-def total_page(rows: Sequence[Any], *, total: int) -> dict[str, Any]:
-    """The envelope of lists that tell how many there are."""
-    return {"totalResultSize": total, "data": rows}
 
 
 def found(thing: Any, what: str) -> Any:

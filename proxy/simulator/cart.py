@@ -1,7 +1,7 @@
 """The cart is what rules see of a session: its items with their prices, its costs and its codes, as exact decimals."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -26,13 +26,13 @@ class Cart:
     """What there is to reckon with. Totals are before any discount, and in whole cents."""
 
     lines: tuple[Line, ...] = ()
-    costs: Mapping[str, Decimal] = {}
+    costs: Mapping[str, Decimal] = field(default_factory=dict)
     items_total: Decimal = ZERO
     item_costs_total: Decimal = ZERO
     codes: tuple[str, ...] = ()
     referral: str = ""
     cards: tuple[str, ...] = ()
-    attributes: Mapping[str, Any] = {}
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, content: Mapping[str, Any], price_of: PriceOf, returned: Mapping[int, int] | None = None) -> "Cart":

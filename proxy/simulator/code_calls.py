@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from proxy.simulator import answers, answers_codes, answers_setup, catalogs, codes, payload_loyalty
-from proxy.simulator.calls import Operation, Request, Table, found, page, total_page
+from proxy.simulator.calls import Operation, Request, Table, found
 from proxy.simulator.coupons import Coupon
 from proxy.simulator.payload_loyalty import NewReferrals
 from proxy.simulator.problems import invalid
@@ -16,6 +16,7 @@ def _campaigns(request: Request) -> Operation:
     site, ids = request.site, request.listed("campaignIds")
     names = ("startAfter", "startBefore", "endAfter", "endBefore")
     start_after, start_before, end_after, end_before = (request.moment(name) for name in names)
+    window = request.window(default=50)
     # Nothing is linked to stores or audiences here.
     linked = bool(request.first("storeId") or request.first("audienceId"))
 
@@ -32,8 +33,7 @@ def _campaigns(request: Request) -> Operation:
         moment = site.now()
         campaigns = site.book.campaigns_of(site.application.name)
         rows = [one for one in campaigns if one.running(moment) and wanted(one) and not linked]
-        shown, more = request.page(rows, default=50)
-        return page([answers_setup.integration_campaign(site.application, one) for one in shown], more=more)
+        return window.page(rows, lambda one: answers_setup.integration_campaign(site.application, one))
 
     return request.read(render)
 
@@ -67,7 +67,8 @@ def _reserved(request: Request) -> Operation:
 
     def render() -> object:
         customers = [site.profile(customer) for customer in _coupon(site, code).reservations]
-        return total_page([answers.customer_profile(site, customer) for customer in customers], total=len(customers))
+        rows = [answers.customer_profile(site, customer) for customer in customers]
+        return {"totalResultSize": len(rows), "data": rows}
 
     return request.read(render)
 
@@ -84,7 +85,7 @@ def _refer_many(request: Request) -> Operation:
 
     def work() -> object:
         made = [answers_codes.referral(_referral(site, new, advocate)) for advocate in new.advocates]
-        return None if silent else total_page(made, total=len(made))
+        return None if silent else {"totalResultSize": len(made), "data": made}
 
     return request.write(work, status=204 if silent else 201)
 

@@ -2,7 +2,7 @@
 
 from proxy.simulator import answers, answers_codes, answers_setup, attributes, customers, payload, payload_loyalty
 from proxy.simulator.audiences import Audience
-from proxy.simulator.calls import Answer, Kind, Operation, Request, Table, found, json, total_page
+from proxy.simulator.calls import Answer, Kind, Operation, Request, Table, found, json
 from proxy.simulator.payload import TrackedEvent
 from proxy.simulator.problems import invalid_parameter
 
@@ -68,6 +68,7 @@ def _achievements(request: Request) -> Operation:
     campaigns, ids = request.listed("campaignIds"), request.listed("achievementIds")
     wanted_status = request.listed("achievementStatus", ("active", "scheduled")) or ("active",)
     wanted_progress = request.listed("currentProgressStatus", ("inprogress", "completed", "not_started"))
+    window = request.window(default=1000)
 
     def render() -> object:
         customer, moment = customers.get(site, profile), site.now()
@@ -85,7 +86,7 @@ def _achievements(request: Request) -> Operation:
             and row["status"] in wanted_status
             and (not wanted_progress or row["currentProgress"]["status"] in wanted_progress)
         ]
-        return total_page(request.page(rows, default=1000)[0], total=len(rows))
+        return window.total_page(rows)
 
     return request.read(render, profile=profile)
 
@@ -95,6 +96,7 @@ def _achievement_history(request: Request) -> Operation:
     number = request.numbered(1)
     start, end = request.moment("startDate"), request.moment("endDate")
     wanted = request.listed("progressStatus", ("inprogress", "completed", "expired"))
+    window = request.window(default=1000)
 
     def render() -> object:
         customer, moment = customers.get(site, profile), site.now()
@@ -106,7 +108,7 @@ def _achievement_history(request: Request) -> Operation:
             and (end is None or one.start <= end)
             and (not wanted or one.status(moment) in wanted)
         ]
-        return total_page(request.page(rows, default=1000)[0], total=len(rows))
+        return window.total_page(rows)
 
     return request.read(render, profile=profile)
 

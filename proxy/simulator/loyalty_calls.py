@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from proxy.simulator import answers_loyalty, loyalty, payload_loyalty
-from proxy.simulator.calls import Operation, Request, Table, page
+from proxy.simulator.calls import Operation, Request, Table
 from proxy.simulator.ledger import Ledger, Status, Transaction
 from proxy.simulator.problems import invalid_parameter
 
@@ -44,49 +44,49 @@ def _card_balances(request: Request) -> Operation:
 
 def _profile_transactions(request: Request) -> Operation:
     site, number, profile = request.site, request.numbered(0), request.ids[1]
-    pick = _Picker(request)
+    pick, window = _Picker(request), request.window(default=50)
 
     def render() -> object:
         ledger, program = loyalty.of_profile(site, number, profile), loyalty.program(site, number)
-        rows, more = request.page(pick.log(ledger, site.now()), default=50)
-        return page([answers_loyalty.transaction(row, program) for row in rows], more=more)
+        rows = pick.log(ledger, site.now())
+        return window.page(rows, lambda row: answers_loyalty.transaction(row, program))
 
     return request.read(render, profile=profile)
 
 
 def _card_transactions(request: Request) -> Operation:
     site, number, identifier = request.site, request.numbered(0), request.ids[1]
-    pick = _Picker(request)
+    pick, window = _Picker(request), request.window(default=50)
 
     def render() -> object:
         card = loyalty.of_card(site, number, identifier)
-        rows, more = request.page(pick.log(card.ledger, site.now()), default=50)
-        return page([answers_loyalty.transaction(row, card.program, card.identifier) for row in rows], more=more)
+        rows = pick.log(card.ledger, site.now())
+        return window.page(rows, lambda row: answers_loyalty.transaction(row, card.program, card.identifier))
 
     return request.read(render)
 
 
 def _profile_points(request: Request) -> Operation:
     site, number, profile = request.site, request.numbered(0), request.ids[1]
-    pick = _Picker(request)
+    pick, window = _Picker(request), request.window(default=50)
 
     def render() -> object:
         ledger, program = loyalty.of_profile(site, number, profile), loyalty.program(site, number)
-        rows, more = request.page(pick.points(ledger, site.now()), default=50)
-        return page([answers_loyalty.points(row, program) for row in rows], more=more)
+        rows = pick.points(ledger, site.now())
+        return window.page(rows, lambda row: answers_loyalty.points(row, program))
 
     return request.read(render, profile=profile)
 
 
 def _card_points(request: Request) -> Operation:
     site, number, identifier = request.site, request.numbered(0), request.ids[1]
-    pick = _Picker(request)
+    pick, window = _Picker(request), request.window(default=50)
 
     def render() -> object:
         card = loyalty.of_card(site, number, identifier)
-        rows, more = request.page(pick.points(card.ledger, site.now()), default=50)
+        rows = pick.points(card.ledger, site.now())
         holder = next(iter(card.holders), "")
-        return page([answers_loyalty.points(row, card.program, holder) for row in rows], more=more)
+        return window.page(rows, lambda row: answers_loyalty.points(row, card.program, holder))
 
     return request.read(render)
 

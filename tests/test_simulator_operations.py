@@ -1,12 +1,16 @@
+import re
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.simulator.operations import Call, Kind, Operation, answer_problem, find
+from proxy.simulator import rulebook_file
+from proxy.simulator.operations import OPERATIONS, Call, Kind, Operation, answer_problem, find
 from proxy.simulator.problems import Problem, invalid
 from proxy.simulator.turns import Key
+from proxy.simulator.unknowns import Unknowns
 from proxy.simulator.world import Application, World
+from proxy.talon.operations import LISTED
 
 SHOP = Application("shop", 7, environment="live")
 ALL_ENTITIES = [
@@ -255,3 +259,43 @@ def test_session_operations_leave_the_status_out_of_a_400() -> None:
     assert of_session["errors"] == [
         {"title": "enum", "details": "must be one of open", "source": {"pointer": "/state"}}
     ]
+
+
+def test_every_listed_operation_is_there_under_its_name(world: World) -> None:
+    listed = {operation.name: (operation.method.decode(), operation.template) for operation in LISTED}
+
+    assert set(OPERATIONS) == set(listed)
+    for name, (line, _) in OPERATIONS.items():
+        method, template = listed[name]
+        assert line == f"{method} {re.sub(r'{[^}]+}', '{}', template)}"
+
+
+def test_an_operation_bears_its_name(world: World) -> None:
+    assert understand(world, "GET", "/v2/customer_sessions/cart").name == "getCustomerSession"
+    assert understand(world, "GET", "/v1/coupon_reservations/customerprofiles/A").name == "getReservedCustomers"
+
+
+JANE = {"type": "viewed", "profileId": "jane"}
+PROFILE = Key("profile", "live", "jane")
+
+
+@pytest.mark.parametrize(
+    ("switch", "method", "target", "body", "keys"),
+    [
+        ("dry_counts", "POST", "/v2/events?dry=true", JANE, (PROFILE,)),
+        ("reads_count", "GET", "/v1/customer_profiles/jane/inventory", None, (PROFILE,)),
+        ("reads_count", "GET", "/v2/customer_sessions/cart", None, (Key("session", "shop", "cart"), PROFILE)),
+        ("events_v3_count", "POST", "/v3/events", {**JANE, "integrationId": "e"}, (PROFILE,)),
+        ("returns_count", "PUT", "/v2/customer_sessions/cart/reopen", None, (Key("session", "shop", "cart"), PROFILE)),
+        ("legacy_counts", "POST", "/v1/events", {"type": "viewed", "sessionId": "cart"}, (PROFILE,)),
+    ],
+)
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_counts_as_parallel_can_be_switched(
+    switch: str, method: str, target: str, body: object, keys: tuple[Key, ...], counts: bool
+) -> None:
+    unknowns = Unknowns.model_validate({switch: counts})
+    world = World(book=rulebook_file.default().model_copy(update={"unknowns": unknowns}))
+    call(world, "PUT", "/v2/customer_sessions/cart", session(profileId="jane"))
+
+    assert understand(world, method, target, body).keys == (keys if counts else ())

@@ -7,7 +7,7 @@ knows required properties, strict types, patterns and lists of words.
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -41,10 +41,11 @@ class Answer:
         self.headers = {"content-type": "application/json"} if body else {}
 
 
-class Transport:
+class Transport(rest.RESTClientObject):
     """Takes the place of the SDK's connection pool."""
 
     def __init__(self, talon: Talon) -> None:
+        # The parent would open a pool.
         self.talon = talon
 
     def request(self, method: str, url: str, body: Any = None, **_: Any) -> rest.RESTResponse:
@@ -63,8 +64,9 @@ class Client(talon_one.ApiClient):
 
     def response_deserialize(self, response_data: Any, response_types_map: Any = None) -> Any:
         status = str(response_data.status)
-        assert status in response_types_map, f"the SDK knows no {status} of this operation: {response_data.data!r}"
-        named = response_types_map[status]
+        # A 204 is documented where a call can be silent; SDK 26.2 does not list it everywhere, and takes it.
+        assert status in response_types_map or status == "204", f"the SDK knows no {status}: {response_data.data!r}"
+        named = response_types_map.get(status)
         self.answers.append((response_data.status, named))
         if named is None:
             assert response_data.data == b""
@@ -88,7 +90,12 @@ def talon() -> Talon:
     for kind in ("newsletter_signup", "share", "review"):
         talon.call("POST", "/v2/events", {"type": kind, "profileId": JANE}, expect=204)
     codes = ["WELCOME10", "SHIP5", "VIPONLY", "FREEMUG", "NOPE", "LASTYEAR"]
-    content = {"cartItems": SOCKS, "couponCodes": codes, "loyaltyCards": [CARD], "attributes": {"SpendPoints": True}}
+    content: dict[str, Any] = {
+        "cartItems": SOCKS,
+        "couponCodes": codes,
+        "loyaltyCards": [CARD],
+        "attributes": {"SpendPoints": True},
+    }
     talon.put("before", profileId=JANE, cartItems=SOCKS, state="closed")
     talon.put("closed", profileId=JANE, state="closed", additionalCosts={"shipping": {"price": 4.99}}, **content)
     talon.put("friend", profileId="john", referralCode="FRIEND-OF-JANE", cartItems=SOCKS, state="closed")
@@ -96,8 +103,8 @@ def talon() -> Talon:
 
 
 @pytest.fixture
-def client(talon: Talon) -> Iterator[Client]:
-    yield Client(talon)
+def client(talon: Talon) -> Client:
+    return Client(talon)
 
 
 def _session(state: str = "open", **more: Any) -> Any:
@@ -111,17 +118,37 @@ def _of(model: str, **content: Any) -> Any:
     return getattr(talon_one, model).from_dict(content)
 
 
-def _reference(*, dry: bool) -> Drive:
+def _event(*, dry: bool) -> Drive:
     wanted = ["customerProfile", "event", "loyalty", "triggeredCampaigns", *OF_RULES]
     event = _of("IntegrationEventV2Request", type="newsletter_signup", profileId="ann", responseContent=wanted)
     return lambda api: api.track_event_v2(event, silent="no", dry=dry)
+
+
+def _profile(*, run_rules: bool) -> Drive:
+    update = _of(
+        "CustomerProfileIntegrationRequestV2",
+        attributes={"Name": "Jane"},
+        audiencesChanges={"adds": [1], "deletes": []},
+        responseContent=["customerProfile", "event", "loyalty", "triggeredCampaigns", *OF_RULES],
+    )
+    return lambda api: api.update_customer_profile_v2(JANE, update, run_rule_engine=run_rules)
+
+
+def _profiles(*, silent: str) -> Drive:
+    updates = _of("MultipleCustomerProfileIntegrationRequest", customerProfiles=[{"integrationId": "ann"}])
+    return lambda api: api.update_customer_profiles_v2(updates, silent=silent)
+
+
+def _referrals(*, silent: str) -> Drive:
+    new = {"campaignId": 5, "advocateProfileIntegrationIds": [JANE, "john"], "usageLimit": 1}
+    advocates = _of("NewReferralsForMultipleAdvocates", **new)
+    return lambda api: api.create_referrals_for_multiple_advocates(advocates, silent=silent)
 
 
 _REGISTRATION = {"integrationId": "john"}
 _PRICES = {"skus": ["shoe", "sock", "none"], "timeframe": "30", "timeframeEndDate": START, "strictEndDate": True}
 _AUDIENCE = {"name": "VIP", "integration": "mparticle", "integrationId": "42"}
 _REFERRAL = {"campaignId": 5, "advocateProfileIntegrationId": JANE, "usageLimit": 3}
-_REFERRALS = {"campaignId": 5, "advocateProfileIntegrationIds": [JANE, "john"], "usageLimit": 1}
 _SYNC = {"actions": [{"type": "ADD", "payload": {"sku": "hat", "price": 20}}]}
 
 # Calls by the SDK's own names. Each is one that answers with as much as the operation can.
@@ -145,26 +172,8 @@ DRIVES: dict[str, list[Drive]] = {
         )
     ],
     "reopen_customer_session": [lambda api: api.reopen_customer_session("closed")],
-    "update_customer_profile_v2": [
-        lambda api: api.update_customer_profile_v2(
-            JANE,
-            _of(
-                "CustomerProfileIntegrationRequestV2",
-                attributes={"Name": "Jane"},
-                audiencesChanges={"adds": [1], "deletes": []},
-                responseContent=["customerProfile", "event", "loyalty", "triggeredCampaigns", *OF_RULES],
-            ),
-            run_rule_engine=run_rules,
-        )
-        for run_rules in (True, False)
-    ],
-    "update_customer_profiles_v2": [
-        lambda api: api.update_customer_profiles_v2(
-            _of("MultipleCustomerProfileIntegrationRequest", customerProfiles=[{"integrationId": "ann"}]),
-            silent=silent,
-        )
-        for silent in ("yes", "no")
-    ],
+    "update_customer_profile_v2": [_profile(run_rules=True), _profile(run_rules=False)],
+    "update_customer_profiles_v2": [_profiles(silent="yes"), _profiles(silent="no")],
     "create_audience_v2": [lambda api: api.create_audience_v2(_of("NewAudience", **_AUDIENCE))],
     "update_audience_v2": [lambda api: api.update_audience_v2(1, _of("UpdateAudience", name="Readers"))],
     "delete_audience_v2": [lambda api: api.delete_audience_v2(1)],
@@ -188,14 +197,9 @@ DRIVES: dict[str, list[Drive]] = {
             STAMPS, CARD, _of("LoyaltyCardRegistration", integrationId=JANE)
         )
     ],
-    "track_event_v2": [_reference(dry=False), _reference(dry=True)],
+    "track_event_v2": [_event(dry=False), _event(dry=True)],
     "create_referral": [lambda api: api.create_referral(_of("NewReferral", **_REFERRAL))],
-    "create_referrals_for_multiple_advocates": [
-        lambda api: api.create_referrals_for_multiple_advocates(
-            _of("NewReferralsForMultipleAdvocates", **_REFERRALS), silent=silent
-        )
-        for silent in ("yes", "no")
-    ],
+    "create_referrals_for_multiple_advocates": [_referrals(silent="yes"), _referrals(silent="no")],
     "delete_customer_data": [lambda api: api.delete_customer_data(JANE)],
     "create_coupon_reservation": [
         lambda api: api.create_coupon_reservation("VIPONLY", _of("CouponReservations", integrationIDs=["ann"]))
@@ -250,14 +254,14 @@ def test_every_operation_that_the_sdk_has_is_driven() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "drive"),
+    "drive",
     [
-        pytest.param(name, drive, id=f"{name}-{number}")
+        pytest.param(drive, id=f"{name}-{number}")
         for name, drives in DRIVES.items()
         for number, drive in enumerate(drives)
     ],
 )
-def test_an_answer_satisfies_the_models_of_the_sdk(client: Client, name: str, drive: Drive) -> None:
+def test_an_answer_satisfies_the_models_of_the_sdk(client: Client, drive: Drive) -> None:
     drive(IntegrationApi(client))
 
     (answer,) = client.answers
@@ -300,7 +304,7 @@ def test_an_error_raises_the_exception_of_the_sdk(
     with pytest.raises(error) as raised:
         drive(IntegrationApi(Lenient(talon)))
 
-    envelope = json.loads(raised.value.body)
+    envelope = json.loads(raised.value.body or "")
     assert envelope["message"]
     assert title is None or envelope["errors"][0]["title"] == title
 

@@ -206,21 +206,10 @@ def test_a_future_moment_is_for_dry_calls_alone(talon: Talon) -> None:
 
 def test_dry_calls_may_choose_the_campaigns_even_those_that_are_off(talon: Talon) -> None:
     off = next(campaign.id for campaign in talon.world.book.campaigns if campaign.name == "Switched off")
-    sent = {"cartItems": BIG_CART, "couponCodes": ["OFF"], "evaluableCampaignIds": [off]}
+    sent: dict[str, Any] = {"cartItems": BIG_CART, "couponCodes": ["OFF"], "evaluableCampaignIds": [off]}
 
     assert effects(talon.put(query="?dry=true", **sent)) == [("acceptCoupon", "OFF"), ("setDiscount", 50)]
     assert ("rejectCoupon", "CouponPartOfNotRunningCampaign") in effects(talon.put(**sent))
-
-
-def test_a_testing_key_makes_calls_dry_and_opens_few_of_them(talon: Talon) -> None:
-    testing = Application("shop", 1, testing=True)
-
-    talon.put(profileId="jane", at=testing)
-
-    assert repr(talon.world) == "<World of 0 sessions and 0 profiles>"
-    talon.call("GET", "/v2/customer_sessions/cart", at=testing, expect=403)
-    talon.call("PUT", "/v2/customer_profiles/jane", {}, at=testing, expect=400)
-    talon.call("PUT", "/v2/customer_profiles/jane?runRuleEngine=true", {}, at=testing)
 
 
 def test_points_and_coupons_are_booked_when_the_session_closes(talon: Talon) -> None:

@@ -15,7 +15,7 @@ import orjson
 
 from proxy.simulator import checks
 from proxy.simulator.amounts import number
-from proxy.simulator.problems import Problem, invalid_parameter, not_found
+from proxy.simulator.problems import invalid_parameter, not_found
 from proxy.simulator.turns import Key
 from proxy.simulator.world import Application, Site
 
@@ -73,8 +73,8 @@ class Request:
 
     @property
     def dry(self) -> bool:
-        """Whether the call is to store nothing: it says so, or its key does."""
-        return self.flag("dry") or self.site.application.testing
+        """Whether the call is to store nothing."""
+        return self.flag("dry")
 
     @property
     def silent(self) -> bool:
@@ -152,7 +152,6 @@ class Request:
         session: str = "",
         profile: str = "",
         counts: bool = False,
-        keys_profile: bool = True,
     ) -> Operation:
         """What the call will do. `counts`: it takes places in line if it is a write; the rest hangs on switches."""
         unknowns = self.site.book.unknowns
@@ -166,7 +165,7 @@ class Request:
             application = self.site.application
             keys += (Key("session", application.name, session),) if session else ()
             # Anonymous calls occupy no profile.
-            keys += (Key("profile", application.environment, profile),) if profile and keys_profile else ()
+            keys += (Key("profile", application.environment, profile),) if profile else ()
         return Operation(kind, perform, session or None, profile or None, keys, self.name)
 
     def read(self, render: Callable[[], Any], *, session: str = "", profile: str = "") -> Operation:
@@ -216,11 +215,6 @@ def found(thing: Any, what: str) -> Any:
     if thing is None:
         raise not_found(f"{what} not found")
     return thing
-
-
-def refused_by_key() -> Problem:
-    """A testing key opens few operations."""
-    return Problem(403, "This operation is not available with a testing API key")
 
 
 def _plain(value: object) -> Any:

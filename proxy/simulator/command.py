@@ -9,12 +9,15 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import uvloop
 
+from proxy.simulator import rulebook_file
+from proxy.simulator.rulebook_file import RulebookError
 from proxy.simulator.server import DEFAULT_KEY, Simulator
-from proxy.simulator.world import Application
+from proxy.simulator.world import Application, World
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
@@ -42,10 +45,16 @@ def main(argv: Sequence[str]) -> int:
     """Run the command with the arguments after its name; returns the exit code."""
     try:
         options = _parser().parse_args(argv)
+        if options.show_rules:
+            sys.stdout.write(rulebook_file.default_text())
+            return 0
         keys = _keys(options.key)
+        book = rulebook_file.load(options.rules) if options.rules else rulebook_file.default()
     except UsageError as error:
         return _complain(f"{error} (--help shows the options)", code=2)
-    simulator = Simulator(keys=keys, latency=options.latency, jitter=options.jitter)
+    except RulebookError as error:
+        return _complain("\n  ".join(["the rules cannot be used:", *error.problems]), code=2)
+    simulator = Simulator(keys=keys, latency=options.latency, jitter=options.jitter, world=World(book=book))
     try:
         uvloop.run(_serve(simulator, options.listen, key=next(iter(keys))))
     except OSError as error:
@@ -98,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=KEY",
         help=f"an Application and a key that opens it, repeatable; default: default={DEFAULT_KEY}",
     )
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="campaigns, coupons, loyalty …; default: built in")
+    parser.add_argument("--show-rules", action="store_true", help="print the built-in rules, to copy and change")
     return parser
 
 

@@ -12,8 +12,6 @@ def _update_profile(request: Request) -> Operation:
     update = payload.profile_update(request.body)
     attributes.check(site.book.declared, ("CustomerProfile", update.attributes, "/attributes"))
     run_rules = request.flag("runRuleEngine")
-    if site.application.testing and not run_rules:
-        raise invalid_parameter("required", "a testing key needs runRuleEngine=true", parameter="runRuleEngine")
     # Without the Rule Engine there is nothing to try and nothing to add: `dry` and `responseContent` need it.
     wanted = update.wanted if run_rules else ()
     dry = run_rules and request.dry

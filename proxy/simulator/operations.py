@@ -9,7 +9,7 @@ from types import MappingProxyType
 from urllib.parse import parse_qs, unquote
 
 from proxy.simulator import code_calls, customer_calls, loyalty_calls, session_calls
-from proxy.simulator.calls import Answer, Call, Handler, Kind, Operation, Request, json, refused_by_key
+from proxy.simulator.calls import Answer, Call, Handler, Kind, Operation, Request, json
 from proxy.simulator.problems import Problem, not_found
 from proxy.simulator.world import World
 
@@ -19,8 +19,6 @@ OPERATIONS = {**session_calls.TABLE, **customer_calls.TABLE, **loyalty_calls.TAB
 # What leaves `StatusCode` out of a 400, as the API documents.
 _WITHOUT_STATUS = ("/v2/customer_sessions/", "/v1/referrals", "/v1/catalogs/")
 _WITH_STATUS = "/v1/referrals_for_multiple_advocates"
-# A testing key opens these alone.
-_TESTING = frozenset({"updateCustomerSessionV2", "updateCustomerProfileV2", "trackEventV2"})
 _NO_QUERY: Mapping[str, list[str]] = MappingProxyType({})
 
 
@@ -33,8 +31,6 @@ def find(call: Call, world: World) -> Operation:
         ids = _match(pattern, segments)
         if ids is None:
             continue
-        if call.application.testing and name not in _TESTING:
-            raise refused_by_key()
         parameters = parse_qs(query, keep_blank_values=True) if query else _NO_QUERY
         return handler(Request(name, call.body, world.at(call.application), ids, parameters))
     if segments[0] in ("v1", "v2", "v3"):

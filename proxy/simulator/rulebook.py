@@ -41,6 +41,13 @@ def _duration(value: object) -> object:
     return timedelta(**{UNITS[unit]: int(number)})
 
 
+def _some(effects: tuple[EffectRule, ...]) -> tuple[EffectRule, ...]:
+    # `min_length` would count effects that are wrong as none, and tell of that too.
+    if not effects:
+        raise ValueError("a rule gives at least one effect")
+    return effects
+
+
 Moment = Annotated[datetime, AfterValidator(_aware)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Id = Annotated[int, Field(ge=1)]
@@ -125,7 +132,7 @@ class Rule(Part):
 
     name: Name
     when: When = When()
-    then: tuple[EffectRule, ...] = Field(min_length=1)
+    then: Annotated[tuple[EffectRule, ...], AfterValidator(_some)]
 
 
 class Campaign(Part):

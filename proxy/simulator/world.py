@@ -32,17 +32,17 @@ from proxy.simulator.sessions import Session
 SESSIONS = 100_000  # of one Application
 PROFILES = 100_000  # of one environment
 EVENTS = 100_000  # advanced ones, of one Application
+RESERVED = 1000  # ids up to here are for what stands in the rule book
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)  # when what stands in the rule book was set up
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What an API key opens. A `testing` key makes every call that can be dry a dry one."""
+    """What an API key opens."""
 
     name: str = "default"
     id: int = 1
     environment: str = "default"
-    testing: bool = False
 
 
 class Environment:
@@ -125,7 +125,7 @@ class World:
     ) -> None:
         self.now = clock
         # What stands in the rule book has small numbers of its own; what is made later is told apart from it.
-        self.ids = itertools.count(1001) if ids is None else ids
+        self.ids = map(RESERVED.__add__, itertools.count(1) if ids is None else ids)
         self.book = rulebook_file.default() if book is None else book
         self._sites: dict[str, Site] = {}
         self._environments: dict[str, Environment] = {}

@@ -48,7 +48,15 @@ class Transport(rest.RESTClientObject):
         # The parent would open a pool.
         self.talon = talon
 
-    def request(self, method: str, url: str, body: Any = None, **_: Any) -> rest.RESTResponse:
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Any = None,
+        body: Any = None,
+        post_params: Any = None,
+        _request_timeout: Any = None,
+    ) -> rest.RESTResponse:
         target = urlsplit(url)
         answer = self.talon.answer(method, target.path + (f"?{target.query}" if target.query else ""), body)
         return rest.RESTResponse(Answer(answer.status, answer.body))

@@ -28,6 +28,7 @@ class Cart:
     lines: tuple[Line, ...] = ()
     costs: Mapping[str, Decimal] = field(default_factory=dict)
     items_total: Decimal = ZERO
+    costs_total: Decimal = ZERO
     item_costs_total: Decimal = ZERO
     codes: tuple[str, ...] = ()
     referral: str = ""
@@ -49,26 +50,26 @@ class Cart:
             )
             for position, item in enumerate(items)
         )
+        costs = {name: decimal(cost["price"]) for name, cost in content.get("additionalCosts", _NONE).items()}
         return cls(
             lines=lines,
-            costs={name: decimal(cost["price"]) for name, cost in content.get("additionalCosts", {}).items()},
-            items_total=money(sum((line.price * line.quantity for line in lines), ZERO)),
+            costs=costs,
+            items_total=money(sum([line.price * line.quantity for line in lines], ZERO)),
+            costs_total=money(sum(costs.values(), ZERO)),
             item_costs_total=money(sum(map(_costs_of, items, lines), ZERO)),
             codes=tuple(dict.fromkeys(content.get("couponCodes", ()))),
             referral=content.get("referralCode", ""),
             cards=tuple(content.get("loyaltyCards", ())),
-            attributes=content.get("attributes", {}),
+            attributes=content.get("attributes", _NONE),
         )
-
-    @property
-    def costs_total(self) -> Decimal:
-        """The additional costs of the session."""
-        return money(sum(self.costs.values(), ZERO))
 
     @property
     def total(self) -> Decimal:
         """Items and all additional costs."""
         return self.items_total + self.costs_total + self.item_costs_total
+
+
+_NONE: Mapping[str, Any] = {}
 
 
 def _costs_of(item: Mapping[str, Any], line: Line) -> Decimal:

@@ -10,7 +10,8 @@ from typing import Any
 from proxy.simulator.rulebook import Campaign
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# Not frozen: a session makes many, and freezing triples what each costs. Nobody changes one.
+@dataclass(slots=True, eq=False)
 class Effect:
     """One effect. `subject` is what booking it needs; `key` names the effect rule: campaign, rule, position in it."""
 

@@ -5,7 +5,7 @@ Names follow Talon.One: an effect rule has the `type` of the effect it gives. Id
 counted from 1. Amounts are exact decimals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from proxy.simulator.rulebook_effects import EffectRule
 from proxy.simulator.unknowns import Unknowns
 
+EVENT_NAMES = 1000  # whose rules are remembered; callers make up names
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "D": "days", "W": "weeks"}
 
 
@@ -153,6 +154,11 @@ class Campaign(Part):
     coupons: tuple[CouponTerms, ...] = ()
     referrals: tuple[ReferralTerms, ...] = ()
     rules: tuple[Rule, ...] = ()
+
+    @cached_property
+    def always(self) -> bool:
+        """Whether it runs at any moment."""
+        return self.state == "enabled" and self.start is None and self.end is None
 
     def running(self, moment: datetime) -> bool:
         """Whether its rules are looked at."""
@@ -325,6 +331,24 @@ class Rulebook(Part):
                 if not campaign.applications or application in campaign.applications
             )
         return self._campaigns_of[application]
+
+    def rules_for(self, application: str, event: str) -> Sequence[tuple[Campaign, int, Rule]]:
+        """The rules of an Application that hang on no code: those for an event, or those for sessions (empty)."""
+        key = (application, event)
+        if key not in self._rules_for and len(self._rules_for) < EVENT_NAMES:
+            self._rules_for[key] = tuple(self._rules(application, event))
+        return self._rules_for.get(key) or tuple(self._rules(application, event))
+
+    def _rules(self, application: str, event: str) -> Iterator[tuple[Campaign, int, Rule]]:
+        for campaign in self.campaigns_of(application):
+            for index, rule in enumerate(campaign.rules):
+                when = rule.when
+                if not when.coupon and not when.referral and (when.event or "") == event:
+                    yield campaign, index, rule
+
+    @cached_property
+    def _rules_for(self) -> dict[tuple[str, str], Sequence[tuple[Campaign, int, Rule]]]:
+        return {}
 
     @cached_property
     def _campaigns_of(self) -> dict[str, Sequence[Campaign]]:

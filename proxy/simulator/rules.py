@@ -16,18 +16,27 @@ from proxy.simulator.rulebook import Campaign, Rule, When
 from proxy.simulator.scene import CannotApply, Place, Scene
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen, as effects
 class Failure:
     """A rule that was looked at and gave nothing. Counted from 0: the condition, or the effect, that failed."""
 
     campaign: Campaign
     rule: int
-    rule_name: str
-    details: str
+    why: str
     condition: int | None = None
     effect: int | None = None
     coupon: Coupon | None = None
     referral: Referral | None = None
+
+    @property
+    def rule_name(self) -> str:
+        """What the rule is called."""
+        return self.campaign.rules[self.rule].name
+
+    @property
+    def details(self) -> str:
+        """Why, in words."""
+        return _WHY.get(self.why, self.why).format(self.campaign.rules[self.rule].when)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +62,12 @@ class _Engine:
         self.rewards = Rewards(place, scene)
         self.effects: list[Effect] = []
         self.failures: list[Failure] = []
-        campaigns = place.book.campaigns_of(place.application)
-        self.campaigns = tuple(campaign for campaign in campaigns if self._runs(campaign))
+        only, moment = scene.only, scene.moment
+        self.campaigns = tuple(
+            campaign
+            for campaign in place.book.campaigns_of(place.application)
+            if (campaign.always or campaign.running(moment) if only is None else campaign.id in only)
+        )
         self.ids = {campaign.id for campaign in self.campaigns}
 
     def run(self) -> Outcome:
@@ -64,16 +77,11 @@ class _Engine:
                 self._coupon(code)
             if scene.cart.referral:
                 self._referral(scene.cart.referral)
-        for campaign in self.campaigns:
-            for index, rule in enumerate(campaign.rules):
-                if not rule.when.coupon and not rule.when.referral and (rule.when.event or "") == scene.event:
-                    self.effects += self._try(campaign, index, rule) or ()
+        for campaign, index, rule in self.place.book.rules_for(self.place.application, scene.event):
+            if campaign.id in self.ids:
+                self.effects += self._try(campaign, index, rule) or ()
         self.effects += self.rewards.tiers(self.effects)
         return Outcome(tuple(self.effects), tuple(self.failures), self.campaigns)
-
-    def _runs(self, campaign: Campaign) -> bool:
-        only = self.scene.only
-        return campaign.running(self.scene.moment) if only is None else campaign.id in only
 
     def _coupon(self, code: str) -> None:
         scene = self.scene
@@ -145,11 +153,9 @@ class _Engine:
         referral: Referral | None = None,
     ) -> list[Effect] | None:
         """The effects of a rule, or None and a failure."""
-        for number, (holds, details) in enumerate(self._conditions(rule.when)):
+        for number, (holds, why) in enumerate(self._conditions(rule.when)):
             if not holds:
-                self.failures.append(
-                    Failure(campaign, index, rule.name, details, condition=number, coupon=coupon, referral=referral)
-                )
+                self.failures.append(Failure(campaign, index, why, number, None, coupon, referral))
                 return None
         given: list[Effect] = []
         try:
@@ -163,9 +169,7 @@ class _Engine:
                 )
         except CannotApply as problem:
             number = len({effect.key for effect in given})
-            self.failures.append(
-                Failure(campaign, index, rule.name, str(problem), effect=number, coupon=coupon, referral=referral)
-            )
+            self.failures.append(Failure(campaign, index, str(problem), None, number, coupon, referral))
             return None
         return given
 
@@ -173,28 +177,24 @@ class _Engine:
         """Whether each stated condition holds, in the order of the rule book's keys."""
         scene, cart = self.scene, self.scene.cart
         if when.total_from is not None:
-            yield cart.items_total >= when.total_from, f"the items cost less than {when.total_from}"
+            yield cart.items_total >= when.total_from, "total_from"
         if when.total_below is not None:
-            yield cart.items_total < when.total_below, f"the items cost {when.total_below} or more"
+            yield cart.items_total < when.total_below, "total_below"
         if when.skus:
-            yield any(line.sku in when.skus and line.quantity for line in cart.lines), "no item has one of the SKUs"
+            yield any(line.sku in when.skus and line.quantity for line in cart.lines), "skus"
         if when.categories:
-            found = any(line.category in when.categories and line.quantity for line in cart.lines)
-            yield found, "no item is of one of the categories"
+            yield any(line.category in when.categories and line.quantity for line in cart.lines), "categories"
         if when.profile:
-            yield scene.profile is not None, "there is no customer profile"
+            yield scene.profile is not None, "profile"
         if when.first_session is not None:
-            yield (
-                scene.first_session is when.first_session,
-                "it is not the first session" if when.first_session else ("it is the first session"),
-            )
+            yield scene.first_session is when.first_session, "first_session"
         if when.card:
-            yield scene.card is not None, "there is no loyalty card"
+            yield scene.card is not None, "card"
         if when.audience is not None:
             audience = self.place.audiences.named(when.audience)
-            yield audience is not None and scene.profile_id in audience.members, "the customer is not in the audience"
-        for path, wanted in when.attributes.items():
-            yield self._attribute(path) == wanted, f"{path} has another value"
+            yield audience is not None and scene.profile_id in audience.members, "audience"
+        if when.attributes:
+            yield all(self._attribute(path) == wanted for path, wanted in when.attributes.items()), "attributes"
 
     def _attribute(self, path: str) -> object:
         entity, _, name = path.partition(".")
@@ -209,6 +209,17 @@ class _Engine:
         return values.get(name)
 
 
+_WHY = {
+    "total_from": "the items cost less than {0.total_from}",
+    "total_below": "the items cost {0.total_below} or more",
+    "skus": "no item has one of the SKUs",
+    "categories": "no item is of one of the categories",
+    "profile": "there is no customer profile",
+    "first_session": "whether it is the first session differs",
+    "card": "there is no loyalty card",
+    "audience": "the customer is not in the audience {0.audience}",
+    "attributes": "an attribute has another value",
+}
 _BY_CONDITION = "CouponRejectedByCondition"
 _NO_CAMPAIGN = Campaign.model_construct(id=0, name="")
 

@@ -27,7 +27,7 @@ class Place:
     audiences: Audiences
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen, as effects
 class Scene:
     """What rules look at. An empty `event` is a session; `only` limits the campaigns, and runs those that are off.
 

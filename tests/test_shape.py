@@ -64,7 +64,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "httptools": frozenset({"wire"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
-    "pydantic": frozenset({"settings", "simulator.applications"}),
+    "pydantic": frozenset({"settings", "simulator"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),

@@ -113,7 +113,7 @@ async def running_shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
         shop.url = (await shop.relay.start(tmp_path_factory.mktemp("relay")))["url"]
         yield shop
         shop.gate.open()
-        shop.threads.shutdown()
+        await asyncio.to_thread(shop.threads.shutdown)  # they need the loop to come to an end
         await shop.relay.stop()
     await shop.simulator.stop()
 

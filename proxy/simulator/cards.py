@@ -45,6 +45,7 @@ class Cards:
 
     def __init__(self) -> None:
         self._cards: Bounded[tuple[int, str], Card] = Bounded(LIMIT)
+        self._programs: dict[int, None] = {}  # that have had a card, in that order
 
     def __iter__(self) -> Iterator[Card]:
         return iter(self._cards)
@@ -55,6 +56,7 @@ class Cards:
         if key in self._cards:
             raise invalid("Invalid value", "this identifier is taken", pointer="/cardIdentifier")
         self._cards[key] = card
+        self._programs[card.program.id] = None
 
     def get(self, program: Program, identifier: str) -> Card:
         """A card, or a 404."""
@@ -64,8 +66,8 @@ class Cards:
         return card
 
     def find(self, identifier: str) -> Card | None:
-        """A card of any program, the oldest first."""
-        return next((card for card in self._cards if card.identifier == identifier), None)
+        """A card of any program: of the one that had a card first."""
+        return next((card for program in self._programs if (card := self._cards.get((program, identifier)))), None)
 
     def of(self, profile: str) -> list[Card]:
         """The cards a customer holds, by id."""

@@ -66,7 +66,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "jh2": frozenset({"wire.hpack"}),
     "prometheus_client": frozenset({"observe"}),
-    "pydantic": frozenset({"settings", "simulator.applications"}),
+    "pydantic": frozenset({"settings", "simulator"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),

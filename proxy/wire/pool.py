@@ -2,6 +2,9 @@
 
 A connection idle longest is left to age out, so that a quiet shop keeps few. Waiting for a connection is first
 come, first served: while anybody waits, a freed connection goes to who waits longest, and a newcomer queues.
+
+Connections are opened before they are needed: there are always `warm` more, in use or idle, than lately were needed at
+once (`demand`), and one that will soon be idle too long is replaced before it goes. Such openings are few at a time.
 A connection is renewed before the peer's idle limit and after its maximum age (± 20 %, so that not all go at once);
 then DNS changes and load balancers behind the name are followed.
 """
@@ -17,11 +20,12 @@ from typing import Protocol
 
 from proxy.errors import ConnectionLost, InternalError, ProxyError
 from proxy.messages import Sent
+from proxy.wire.demand import EBB, Demand
 from proxy.wire.dialing import Dialer, Opened
 from proxy.wire.fieldtable import FieldTable
 from proxy.wire.heads import ReplyParser
 from proxy.wire.http1 import Closing, Connection, State
-from proxy.wire.wheel import Wheel
+from proxy.wire.wheel import NEVER, Wheel
 
 _LOG = logging.getLogger(__name__)
 AGE_SPREAD = 0.2
@@ -29,12 +33,14 @@ SHORTEST_IDLE = 1.0  # seconds; an observed idle limit is never taken to be less
 CAUTION = 0.8  # of the idle time after which a peer was seen to close
 BOLDNESS = 1.05
 HELD_SHARE = 4
-REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to restore the warm minimum
+REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to open ahead, after a failure
+AHEAD = 4  # openings at once that nobody waits for: no herd of handshakes, here or at Talon.One
+REPLACE_BEFORE = 1.0  # seconds before an idle connection is given up; of a short idle time at most a quarter
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Settings `upstream.connections.*`; times in seconds, `reply` in bytes."""
+    """Settings `upstream.connections.*`; times in seconds, `reply` in bytes. `warm` = 0: none is opened ahead."""
 
     warm: int
     max: int
@@ -77,6 +83,8 @@ class Pool:
         self._opening: set[asyncio.Task[tuple[Connection, Opened]]] = set()
         self._idle_limit = limits.idle_timeout
         self._care = wheel.alarm(self._take_care)
+        self._demand = Demand()
+        self._tide = wheel.alarm(self._ebb)
         self._reopen_at = 0.0
         self._reopen_delay = REOPEN_FIRST
         self._closing = False
@@ -122,8 +130,15 @@ class Pool:
         """Seconds after which an idle connection is given up: as set, or less where the peer was quicker."""
         return self._idle_limit
 
-    def start(self) -> None:
-        """Open the warm minimum."""
+    @property
+    def expected(self) -> int:
+        """Connections that calls are expected to need at once."""
+        return self._demand.expected
+
+    def start(self, *, expecting: int = 0) -> None:
+        """Open connections ahead: the warm minimum, and those that calls will need at once."""
+        if expecting:
+            self._expect(expecting)
         self._take_care()
 
     # --- handing out ---
@@ -140,6 +155,8 @@ class Pool:
             else:
                 self._idle.pop()
                 self._active.add(connection)
+                if len(self._active) > self._demand.peak:
+                    self._expect(len(self._active))
                 return connection
         return None
 
@@ -150,6 +167,8 @@ class Pool:
             return
         self._waiting.append(waiter)
         self._open_for_waiting()
+        if self._needed > self._demand.peak:
+            self._expect(self._needed)
 
     def withdraw(self, waiter: Waiter) -> None:
         """Wait no more."""
@@ -174,9 +193,9 @@ class Pool:
 
     def _keep(self, connection: Connection) -> None:
         self._idle.append(connection)
-        due = self._due(connection)
-        if due < self._care.due:
-            self._care.set(due)
+        fades = self._fades(connection)
+        if fades < self._care.due:
+            self._care.set(fades)
 
     def _grant(self, connection: Connection, opened: Opened | None = None) -> bool:
         """Give a connection to who waits longest."""
@@ -218,6 +237,29 @@ class Pool:
     def _total(self) -> int:
         return self.idle + self.active + self.opening
 
+    @property
+    def _needed(self) -> int:
+        return self.active + len(self._waiting)
+
+    @property
+    def _wanted(self) -> int:
+        """How many there should be."""
+        warm, most = self._limits.warm, self._limits.max
+        return min(warm + self._demand.expected, most) if warm else 0
+
+    def _expect(self, needed: int) -> None:
+        """So many are needed at once, which may happen again."""
+        self._demand.rise(min(needed, self._limits.max))
+        if self._tide.due == NEVER:
+            self._tide.set(self._wheel.clock() + EBB)
+        if self._total < self._wanted:
+            self._care_soon()
+
+    def _ebb(self) -> None:
+        self._demand.ebb(min(self._needed, self._limits.max))
+        if self._demand.expected:
+            self._tide.set(self._wheel.clock() + EBB)
+
     def _open_for_waiting(self) -> None:
         """One opening per waiting call, as far as the maximum goes."""
         while self.opening < len(self._waiting) and self._total < self._limits.max and not self._closing:
@@ -258,15 +300,17 @@ class Pool:
         connection.renew_at = self._wheel.clock() + age
         if not self._grant(connection, opened):
             self._keep(connection)
+        if self._total < self._wanted:
+            self._care_soon()
 
     def _failed(self, error: BaseException) -> None:
-        """Tell the call that waits longest: the opening was for it, or for one that has been served meanwhile."""
+        """Tell the call that waits longest, unless there is another opening for each that waits."""
         self._reopen_at = self._wheel.clock() + self._reopen_delay
         self._reopen_delay = min(self._reopen_delay * 2, REOPEN_LONGEST)
         if not isinstance(error, ProxyError):
             _LOG.error("opening a connection failed", exc_info=error)
             error = InternalError(sent=Sent.NO)
-        if self._waiting:
+        if len(self._waiting) > self.opening:
             self._waiting.popleft().refused(error)
         self._open_for_waiting()
         self._care_soon()
@@ -274,15 +318,29 @@ class Pool:
     # --- keeping ---
 
     def _care_soon(self) -> None:
-        """Look after idle connections when the first of them is due, or the warm minimum can be restored."""
+        """Look after the connections when the first idle one is due or to be replaced, or one can be opened ahead."""
         if self._closing:
             return
-        due = min((self._due(connection) for connection in self._idle), default=None)
-        if self._total < min(self._limits.warm, self._limits.max):
-            reopen = max(self._reopen_at, self._wheel.clock())
-            due = min(due, reopen) if due is not None else reopen
-        if due is not None:
-            self._care.set(due)
+        now = self._wheel.clock()
+        # One that fades already has been thought of: next it is due.
+        moments = [self._fades(connection) for connection in self._idle]
+        moments = [m if m > now else self._due(c) for m, c in zip(moments, self._idle, strict=True)]
+        if self._short(now):
+            moments.append(max(self._reopen_at, now))
+        if moments:
+            self._care.set(min(moments))
+
+    def _short(self, now: float) -> bool:
+        """There are too few that will last, and one more may be opened."""
+        wanted = self._wanted
+        if self.opening >= AHEAD or self._total >= self._limits.max:
+            return False
+        return self._total - sum(self._fades(connection) <= now for connection in self._idle) < wanted
+
+    def _fades(self, connection: Connection) -> float:
+        """The moment from which an idle connection is not counted on: it is replaced before it goes."""
+        due = self._due(connection)
+        return due - min(REPLACE_BEFORE, max(due - connection.idle_since, 0.0) / 4)
 
     def _due(self, connection: Connection) -> float:
         limit = self._idle_limit
@@ -292,7 +350,7 @@ class Pool:
         return min(connection.idle_since + limit, connection.renew_at)
 
     def _take_care(self) -> None:
-        """Close what is idle too long or too old; keep the warm minimum, renewed."""
+        """Close what is idle too long or too old, and open what should be there, some at a time."""
         now = self._wheel.clock()
         due = [connection for connection in self._idle if self._due(connection) <= now]
         if any(connection.renew_at > now and connection.keep_alive is None for connection in due):
@@ -301,7 +359,7 @@ class Pool:
         for connection in due:
             self._retire(connection, now)
         if now >= self._reopen_at:
-            while self._total < min(self._limits.warm, self._limits.max):
+            while self._short(now):
                 self._open()
         self._care_soon()
 
@@ -329,6 +387,7 @@ class Pool:
     def _stop_opening(self) -> None:
         self._closing = True
         self._care.clear()
+        self._tide.clear()
         for task in self._opening:
             task.cancel()
         while self._waiting:

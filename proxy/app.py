@@ -9,9 +9,11 @@ at once.
 """
 
 import asyncio
+import base64
 import gc
 import logging
 import signal
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
@@ -42,12 +44,23 @@ from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
 from proxy.wire.dialing import tls_context
 from proxy.wire.downstream import Limits, Timeouts
+from proxy.wire.egress import EgressRules, Via
 from proxy.wire.heads import RequestLimits
 from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
 
-__all__ = ["App", "CannotListen", "Stage", "callers_of", "credentials_of", "request_limits", "routes_of"]
+__all__ = [
+    "App",
+    "CannotListen",
+    "Stage",
+    "callers_of",
+    "credentials_of",
+    "egress_rules",
+    "request_limits",
+    "routes_of",
+    "tls_of",
+]
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
@@ -97,8 +110,25 @@ def request_limits(settings: Settings) -> RequestLimits:
     return RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body)
 
 
+def tls_of(settings: Settings) -> ssl.SSLContext:
+    """Build the context of TLS with Talon.One. Raises OSError or ValueError where a file cannot be used."""
+    tls = settings.upstream.tls
+    return tls_context(tls.ca_file, certificate=tls.client_cert_file, key=tls.client_key_file)
+
+
+def egress_rules(settings: Settings) -> EgressRules:
+    """Build the rules of the way out to Talon.One."""
+    upstream = settings.upstream
+    via = None
+    if upstream.proxy is not None:
+        origin, credentials = upstream.proxy.origin, upstream.proxy.credentials
+        encoded = base64.b64encode(credentials.reveal().encode()) if credentials else None
+        via = Via(origin.host, origin.port, b"Basic " + encoded if encoded else None)
+    return EgressRules(via, upstream.bind, upstream.dns_refresh)
+
+
 class App:
-    """The whole proxy, in the running loop. Raises OSError where the CA file cannot be read."""
+    """The whole proxy, in the running loop. Raises OSError or ValueError for a file of `upstream.tls` it cannot use."""
 
     def __init__(self, settings: Settings, logs: Logs, *, credentials: Credentials) -> None:
         loop = asyncio.get_running_loop()
@@ -284,6 +314,11 @@ class App:
                 "generation": generation.number,
                 "state": generation.state.name.lower(),
                 "protocol": PROTOCOL,
+                "name": {
+                    "host": generation.egress.name.host,
+                    "addresses": list(generation.egress.name.known),
+                    "failing": generation.egress.name.failing,
+                },
                 "connections": {
                     "opening": pool.opening,
                     "active": pool.active - pool.held,
@@ -332,21 +367,23 @@ class App:
         return str(self._settings.upstream.url)
 
     def _generation(self) -> Generation:
-        upstream = self._settings.upstream
+        settings = self._settings
+        upstream = settings.upstream
         connections = upstream.connections
         return Generation(
             upstream.url,
-            tls_context(upstream.tls.ca_file) if upstream.url.secure else None,
+            tls_of(settings) if upstream.url.secure else None,
             self._wheel,
             PoolLimits(
                 connections.warm,
                 connections.max,
                 connections.idle_timeout,
                 connections.max_age,
-                self._settings.limits.reply,
+                settings.limits.reply,
             ),
-            table=reply_table(allow_browsers=self._settings.clients.allow_browsers),
+            table=reply_table(allow_browsers=settings.clients.allow_browsers),
             connect_timeout=upstream.timeouts.connect,
+            egress=egress_rules(settings),
             ended=self._metrics.connection_closed,
         )
 

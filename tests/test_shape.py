@@ -57,6 +57,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
 }
 # Where a library may be imported: rooms, or single modules of one.
 LIBRARIES: Mapping[str, frozenset[str]] = {
+    "aiohappyeyeballs": frozenset({"wire.egress"}),
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),

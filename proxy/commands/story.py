@@ -29,7 +29,7 @@ _NAMES = 28  # columns of the first column of a table
 
 
 class Answer(NamedTuple):
-    """What the shop got, and how long that took, connecting included. `timing`: whose milliseconds (`Server-Timing`)."""
+    """What the shop got, and how long it took, connecting included. `timing`: whose milliseconds (`Server-Timing`)."""
 
     status: int
     content: Mapping[str, Any]

@@ -32,9 +32,7 @@ class Opened:
         self.tls = 0.0
 
 
-def tls_context(
-    ca_file: Path | None, *, certificate: Path | None = None, key: Path | None = None
-) -> ssl.SSLContext:
+def tls_context(ca_file: Path | None, *, certificate: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
     """Make the context of all connections to an https upstream: TLS ≥ 1.2, always verified.
 
     `certificate` and `key` are shown to a peer that asks for one. Raises OSError, and ValueError of a key with a

@@ -67,7 +67,7 @@ class Resolver:
             error: Exception | None = None
             try:
                 answer = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, it must not be lost in a thread
+            except Exception as exc:  # whatever it is, it must not be lost in a thread
                 error = exc
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(tell, answer, error)

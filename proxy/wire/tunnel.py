@@ -21,7 +21,7 @@ DENIED = {
 async def open_tunnel(link: socket.socket, authority: str, authorization: bytes | None) -> None:
     """Ask for a tunnel to `authority` (host:port). `authorization`: value of the `Proxy-Authorization` line.
 
-    Raises TunnelDenied, TunnelRefused, or OSError where the connection ends. How long it may take is the caller's to say.
+    Raises TunnelDenied, TunnelRefused, or OSError where the connection ends. How long it may take is up to the caller.
     """
     loop = asyncio.get_running_loop()
     lines = [b"CONNECT %b HTTP/1.1" % authority.encode(), b"Host: %b" % authority.encode()]

@@ -131,12 +131,13 @@ class Name:
 
     async def addresses(self, deadline: float) -> Sequence[AddrInfo]:
         """Give the addresses, best first; without any, wait for a lookup. Raises NameNotResolved or NameTimeout."""
+        now = self._clock()
+        spared = self._failure is not None and now < self._failed_at + SPARED
         if self._fixed or self.age < KEPT:
-            if self.age >= self._refresh:
+            if self.age >= self._refresh and not spared:
                 self._begin()  # for the next
             return self._known
-        now = self._clock()
-        if self._failure is None or now >= self._failed_at + SPARED:
+        if not spared:
             lookup = self._begin()
             # Waited for and not awaited: it is everybody's.
             await asyncio.wait((lookup,), timeout=max(deadline - now, 0.0))

@@ -10,7 +10,7 @@ from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, Proxy
 from proxy.fields import reply_table
 from proxy.messages import Sent
 from proxy.wire.http1 import Closing, Connection, State
-from proxy.wire.pool import AGE_SPREAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
+from proxy.wire.pool import AGE_SPREAD, AHEAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
 from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeTransport, FakeWaiter, Silence, turns
 
 LIMITS = PoolLimits(warm=0, max=3, idle_timeout=50.0, max_age=300.0, reply=1024)
@@ -809,3 +809,161 @@ async def test_a_closed_connection_tells_how_much_it_has_served(rig: Rig) -> Non
     connection.close(Closing.ERROR)
 
     assert rig.served == [3]
+
+
+# --- ahead of demand ---
+
+
+async def at_rest(rig: Rig, seconds: float = 1.0) -> None:
+    """Let time pass in small steps; every opening succeeds."""
+    rig.dialer.at_once = True
+    end = rig.clock.now + seconds
+    while rig.clock.now < end:
+        rig.clock.advance(min(seconds / 20, 0.5))
+        await turns()
+
+
+async def burst(rig: Rig, size: int) -> int:
+    """So many calls at once, from begin to end; gives how many of them found no connection."""
+    taken = [connection for connection in (rig.pool.take() for _ in range(size)) if connection is not None]
+    waiters = [await rig.wait() for _ in range(size - len(taken))]
+    rig.dialer.at_once = True
+    for dial in rig.dialer.pending:
+        dial.succeed()
+    await turns()
+    for connection in (*taken, *(waiter.connection for waiter in waiters)):
+        rig.serve(connection)
+    return len(waiters)
+
+
+AHEAD_LIMITS = replace(LIMITS, warm=2, max=100)
+
+
+async def test_one_call_more_than_there_ever_were_finds_a_connection() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    held = []
+
+    for _ in range(30):
+        connection = rig.pool.take()
+        assert connection is not None
+        held.append(connection)
+        await at_rest(rig)
+
+    assert rig.pool.idle == 2
+    assert rig.pool.opened == 32
+
+
+async def test_a_burst_after_idleness_finds_the_connections_of_the_one_before() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    assert await burst(rig, 64) == 62
+
+    await at_rest(rig, 100)  # twice the idle time
+
+    assert await burst(rig, 64) == 0
+
+
+async def test_the_connections_of_a_burst_that_does_not_come_again_are_let_go_by_and_by() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    await burst(rig, 64)
+
+    seen = []
+    for _ in range(12):
+        await at_rest(rig, 60)
+        seen.append(rig.pool.idle)
+
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] > 60
+    assert seen[-1] == 2
+
+
+async def test_connections_are_opened_ahead_a_few_at_a_time_and_never_more_than_the_maximum() -> None:
+    rig = Rig(replace(LIMITS, warm=20, max=30))
+    rig.pool.start(expecting=100)
+    await turns()
+    assert len(rig.dialer.dials) == AHEAD
+
+    opened = 0
+    while rig.dialer.pending:
+        rig.dialer.pending[0].succeed()
+        await turns()
+        rig.clock.advance(0.05)
+        await turns()
+        opened += 1
+        assert rig.pool.opening <= AHEAD
+
+    assert opened == rig.pool.idle == 30
+
+
+async def test_a_new_pool_is_as_warm_as_calls_will_need() -> None:
+    before, after = Rig(AHEAD_LIMITS), Rig(AHEAD_LIMITS)
+    before.pool.start()
+    await burst(before, 12)
+
+    after.pool.start(expecting=before.pool.expected)
+    await at_rest(after)
+
+    assert after.pool.idle == 14
+
+
+async def test_a_warm_connection_is_replaced_before_it_is_idle_too_long() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+
+    for _ in range(2000):
+        rig.clock.advance(0.1)
+        assert rig.pool.idle >= 2
+        await turns()
+
+    assert 6 <= rig.pool.opened <= 12  # three or four generations of two
+    assert rig.pool.idle <= 4
+
+
+@pytest.mark.parametrize("said", [0, 1, 2])
+async def test_a_short_idle_time_of_the_peer_does_not_make_the_pool_open_more_and_more(said: int) -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    connections = [rig.pool.take() for _ in range(2)]
+    for connection in connections:
+        assert connection is not None
+        rig.serve(connection, b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % said)
+
+    await at_rest(rig, 10)
+
+    assert rig.pool.idle <= 6
+    assert rig.pool.opened <= 8
+
+
+async def test_an_opening_ahead_that_fails_is_told_to_no_call_that_has_one_of_its_own() -> None:
+    rig = Rig(replace(AHEAD_LIMITS, max=3))
+    rig.pool.start()
+    await turns()
+    waiting = await rig.wait()
+    assert len(rig.dialer.dials) == 2
+
+    rig.dialer.dials[0].fail(ConnectionRefused("no"))
+    await turns()
+    assert not waiting.done
+    rig.dialer.dials[1].succeed()
+    await turns()
+
+    assert waiting.connection is rig.dialer.dials[1].connection
+
+
+async def test_nothing_is_opened_ahead_of_a_refusing_upstream_but_now_and_then() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start(expecting=50)
+    for _ in range(1200):
+        await turns()
+        for dial in rig.dialer.pending:
+            dial.fail(ConnectionRefused("no"))
+        rig.clock.advance(0.05)
+
+    assert len(rig.dialer.dials) < 40  # in a minute

@@ -17,6 +17,7 @@ usage: talon-proxy COMMAND [--KEY VALUE …]
   simulate   a simulated Talon.One to develop and test against: talon-proxy simulate --help
   config     whether the settings are right, what they are and where each came from: talon-proxy config --help
   explain    what would become of a call, without sending it: explain METHOD PATH [--body FILE] [--header LINE]
+  doctor     is the way to Talon.One as it should be: name, TLS, speed, keys, address; --compare URL before a move
   status     what a running proxy does; --watch follows it, --json prints it for programs
   health     exec probe: can the proxy answer at all? --wait 30s asks until it can
   ready      exec probe: may callers be sent to it? --wait 30s asks until they may
@@ -77,6 +78,12 @@ def _explain(arguments: Sequence[str]) -> int:
     return explain(arguments, os.environ)
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from proxy.commands.doctor import main as doctor
+
+    return doctor(arguments, os.environ)
+
+
 def _status(arguments: Sequence[str]) -> int:
     from proxy.commands.status import main as status
 
@@ -117,6 +124,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "config": _config,
     "explain": _explain,
+    "doctor": _doctor,
     "status": _status,
     "health": _health,
     "ready": _ready,

@@ -66,7 +66,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "pydantic": frozenset({"settings"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
-    "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),
+    "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
 REVEALS = frozenset({"app", "commands", "credentials", "secret", "settings"})
 

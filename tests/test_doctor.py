@@ -90,7 +90,7 @@ async def test_everything_is_found_out_over_tls_in_a_few_calls(authority: Author
 
 async def test_every_key_of_every_application_is_tried() -> None:
     async with talon_one() as upstream:
-        keys = {"next_api_key": OTHER, "applications__eu__api_key": KEY, "applications__us__api_key": OTHER}
+        keys: dict[str, Any] = {"next_api_key": OTHER, "applications__eu__api_key": KEY, "applications__us__api_key": OTHER}
         found = await examined(f"http://127.0.0.1:{upstream.port}", **keys)
 
     assert {(tried.application, tried.setting): tried.status for tried in found.keys} == {
@@ -118,7 +118,7 @@ async def test_no_key_goes_to_a_host_that_is_not_allowed() -> None:
 async def test_where_a_switch_is_planned_to_the_keys_for_there_are_tried() -> None:
     async with talon_one() as here, talon_one() as there:
         url = f"http://localhost:{there.port}"
-        planned = {
+        planned: dict[str, Any] = {
             "upstream__allowed_hosts": "127.0.0.1,localhost",
             "upstream__next__url": url,
             "upstream__next__at": "2099-01-01T00:00:00Z",
@@ -141,7 +141,7 @@ async def test_u2_a_name_without_an_address_ends_it() -> None:
 async def test_u1_addresses_are_tried_one_by_one() -> None:
     async with talon_one() as upstream:
         names = Names(("127.0.0.1", upstream.port), ("127.0.0.2", refusing()))
-        allow = {"upstream__allow_cleartext": "true"}
+        allow: dict[str, Any] = {"upstream__allow_cleartext": "true"}
         found = await examined(f"http://shop.talon.one:{upstream.port}", resolve=names, **allow)
         assert [attempt.trouble is None for attempt in found.attempts] == [True, False]
         assert wrong(found) == []
@@ -187,7 +187,7 @@ async def test_u3_something_that_does_not_speak_tls_is_told() -> None:
 async def test_the_way_through_a_proxy_is_examined_and_its_credentials_shown_to_nobody(authority: Authority) -> None:
     async with talon_one(authority, "shop.talon.one") as upstream, tunnelling(upstream.port) as tunnels:
         proxy = f"http://me:c0ffee@127.0.0.1:{tunnels.port}"
-        settings = {"upstream__proxy": proxy, "upstream__tls__ca_file": str(authority.file)}
+        settings: dict[str, Any] = {"upstream__proxy": proxy, "upstream__tls__ca_file": str(authority.file)}
         found = await examined("https://shop.talon.one", **settings)
 
         assert wrong(found) == []

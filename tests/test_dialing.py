@@ -5,8 +5,6 @@ import gc
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +21,15 @@ from proxy.errors import (
     to_reply,
 )
 from proxy.messages import Sent
+from proxy.wire import names
 from proxy.wire.dialing import Dialer, is_permanent, tls_context
 from proxy.wire.egress import NEXT_AFTER, Egress, EgressRules
-from proxy.wire.names import AddrInfo, Resolve
+from proxy.wire.names import Resolve
 from proxy.wire.wheel import Wheel
 from tests.certificates import Authority, Pair
 from tests.harness import patiently
+from tests.way import NAME, Answering, Names, refusing, serving, unanswering
 
-Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-NAME = "shop.talon.one"
 SHORT = 0.3  # seconds that a test of a time-out takes
 
 
@@ -64,48 +62,6 @@ def good(authority: Authority) -> Pair:
     return authority.sign("localhost", "127.0.0.1", "::1")
 
 
-class Server:
-    """Where a dialer gets to, and what it is told there."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.heard = b""
-
-    async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            self.heard += data
-            writer.write(data)
-
-
-@asynccontextmanager
-async def serving(
-    tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", answer: Answering | None = None
-) -> AsyncIterator[Server]:
-    server = Server()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await (answer or server.echo)(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    listening = await asyncio.start_server(serve, host, 0, ssl=tls)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 def dialer(
     port: int,
     tls: ssl.SSLContext | None = None,
@@ -118,54 +74,6 @@ def dialer(
     wheel = Wheel(time.monotonic, asyncio.get_running_loop().call_later)
     egress = Egress(host, port, rules, wheel=wheel, resolve=resolve)
     return Dialer(egress, tls, timeout=timeout, clock=time.monotonic)
-
-
-class Names:
-    """A resolver that gives what the test says: addresses with their ports, a failure, or no answer at all."""
-
-    def __init__(self, *found: tuple[str, int] | Exception | None) -> None:
-        self._found = found
-        self.asked: list[tuple[str, int]] = []
-
-    async def __call__(self, host: str, port: int) -> Sequence[AddrInfo]:
-        self.asked.append((host, port))
-        answer: list[AddrInfo] = []
-        for entry in self._found:
-            if entry is None:
-                await asyncio.get_running_loop().create_future()
-            elif isinstance(entry, Exception):
-                raise entry
-            else:
-                address, port = entry
-                family, place = (socket.AF_INET6, (address, port, 0, 0)) if ":" in address else (socket.AF_INET, entry)
-                answer.append((family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place))
-        return answer
-
-
-@contextmanager
-def unanswering() -> Iterator[int]:
-    """A port whose backlog is full: to connect there is to wait."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
-    waiting = []
-    for _ in range(4):
-        link = socket.socket()
-        link.setblocking(False)
-        link.connect_ex(listener.getsockname())
-        waiting.append(link)
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        for link in (*waiting, listener):
-            link.close()
-
-
-def refusing() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def failure(opening: Dialer, *, within: float = 2.0) -> UpstreamError:
@@ -235,11 +143,11 @@ async def test_http_1_1_is_offered_and_nothing_else(authority: Authority, good: 
 
 async def test_every_address_is_tried_until_one_answers() -> None:
     async with serving() as server:
-        names = Names(("127.0.0.1", refusing()), ("::1", refusing()), ("127.0.0.1", server.port))
+        known = Names(("127.0.0.1", refusing()), ("::1", refusing()), ("127.0.0.1", server.port))
         caller = Caller()
-        await dialer(443, host=NAME, resolve=names).open(caller)
+        await dialer(443, host=NAME, resolve=known).open(caller)
 
-        assert names.asked == [(NAME, 443)]
+        assert known.asked == [(NAME, 443)]
         assert caller.transport.get_extra_info("peername")[1] == server.port
         caller.transport.abort()
         await patiently(caller.gone)
@@ -249,8 +157,8 @@ async def test_every_address_is_tried_until_one_answers() -> None:
 async def test_a_black_hole_among_the_addresses_costs_a_quarter_of_a_second_once(family: str) -> None:
     with unanswering() as hole:
         async with serving(host=family) as server:
-            names = Names(("127.0.0.1", hole), (family, server.port))
-            opening = dialer(443, host=NAME, resolve=names)
+            known = Names(("127.0.0.1", hole), (family, server.port))
+            opening = dialer(443, host=NAME, resolve=known)
             took = []
             for _ in range(2):
                 caller = Caller()
@@ -289,6 +197,26 @@ async def test_u2_a_resolver_that_does_not_answer_is_a_dns_timeout() -> None:
 
     assert type(error) is NameTimeout
     assert token(error) == (504, b"dns_timeout")
+
+
+async def test_u2_an_address_that_moved_is_found_without_waiting_for_the_next_refresh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(names, "SPARED", 0.0)
+    async with serving() as server:
+        moving = Names(("127.0.0.1", refusing()))
+        opening = dialer(443, host=NAME, resolve=moving)
+        assert type(await failure(opening)) is ConnectionRefused
+
+        moving.found = (("127.0.0.1", server.port),)
+        assert type(await failure(opening)) is ConnectionRefused  # by the address that was known; looks up
+        await asyncio.sleep(0)
+        caller = Caller()
+        await opening.open(caller)
+
+        assert caller.transport.get_extra_info("peername")[1] == server.port
+        caller.transport.abort()
+        await patiently(caller.gone)
 
 
 # --- TCP ---

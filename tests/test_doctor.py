@@ -17,8 +17,7 @@ from proxy.settings import Origin, load
 from tests.certificates import Authority
 from tests.harness import KEY, Upstream
 from tests.process import talon_proxy, variables
-from tests.test_dialing import Names, refusing, serving
-from tests.test_egress import tunnelling
+from tests.way import Names, refusing, serving, tunnelling
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -90,7 +89,11 @@ async def test_everything_is_found_out_over_tls_in_a_few_calls(authority: Author
 
 async def test_every_key_of_every_application_is_tried() -> None:
     async with talon_one() as upstream:
-        keys: dict[str, Any] = {"next_api_key": OTHER, "applications__eu__api_key": KEY, "applications__us__api_key": OTHER}
+        keys: dict[str, Any] = {
+            "next_api_key": OTHER,
+            "applications__eu__api_key": KEY,
+            "applications__us__api_key": OTHER,
+        }
         found = await examined(f"http://127.0.0.1:{upstream.port}", **keys)
 
     assert {(tried.application, tried.setting): tried.status for tried in found.keys} == {

@@ -1,10 +1,9 @@
 """The way out, on real sockets: through a proxy, from an address of this machine, with a certificate of ours."""
 
 import asyncio
+import base64
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ from proxy.errors import (
 from proxy.messages import Sent
 from proxy.wire.dialing import is_permanent, tls_context
 from proxy.wire.egress import EgressRules, Via
+from tests import process
 from tests.certificates import Authority, Pair
-from tests.harness import patiently
-from tests.test_dialing import NAME, SHORT, Caller, Names, dialer, failure, refusing, serving, token, unanswering
-from tests.test_upstream_faults import until
+from tests.harness import patiently, until
+from tests.test_dialing import SHORT, Caller, dialer, failure, token
+from tests.way import NAME, Names, refusing, serving, tunnelling, unanswering
 
 PASSWORD = "c0ffee-of-the-proxy"
 
@@ -39,51 +39,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def good(authority: Authority) -> Pair:
     return authority.sign("localhost", NAME, "127.0.0.1")
-
-
-class Tunnels:
-    """A proxy that opens tunnels to one port, whatever it is asked for, or answers as the test says."""
-
-    def __init__(self, goal: int, answer: bytes | None) -> None:
-        self.port = 0
-        self.heads: list[bytes] = []
-        self._goal = goal
-        self._answer = answer
-
-    @property
-    def rules(self) -> EgressRules:
-        return EgressRules(Via("127.0.0.1", self.port))
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-        if self._answer is not None:
-            writer.write(self._answer)
-            await writer.drain()
-            if self._answer:
-                await reader.read(-1)
-            return
-        there, back = await asyncio.open_connection("127.0.0.1", self._goal)
-        # In two pieces: an answer need not come at once.
-        writer.write(b"HTTP/1.0 200 Connection est")
-        await asyncio.sleep(0.01)
-        writer.write(b"ablished\r\nX-Cache: none\r\n\r\n")
-        try:
-            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        finally:
-            back.transport.abort()
-
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        while data := await source.read(65536):
-            sink.write(data)
-        sink.transport.abort()
-
-
-@asynccontextmanager
-async def tunnelling(goal: int = 0, answer: bytes | None = None) -> AsyncIterator[Tunnels]:
-    tunnels = Tunnels(goal, answer)
-    async with serving(answer=tunnels.serve) as server:
-        tunnels.port = server.port
-        yield tunnels
 
 
 async def said(caller: Caller, text: bytes) -> None:
@@ -146,6 +101,22 @@ async def test_credentials_go_to_the_proxy_and_nowhere_else(authority: Authority
         assert PASSWORD not in f"{via!r} {rules!r} {opening.egress!r}"
         assert PASSWORD.encode() not in server.heard
         await leave(caller)
+
+
+async def test_the_credentials_of_a_proxy_show_nowhere() -> None:
+    encoded = base64.b64encode(f"me:{PASSWORD}".encode())
+    async with tunnelling(answer=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n") as tunnels:
+        egress = f"http://me:{PASSWORD}@127.0.0.1:{tunnels.port}"
+        async with process.serving(f"https://{NAME}", upstream__proxy=egress, log__level="debug") as proxy:
+            answer = await proxy.ask("PUT", "/v2/customer_sessions/s", b"{}")
+            shown = [await proxy.ask_admin(target) for target in ("/status", "/metrics", "/readyz?verbose")]
+
+        assert answer.field("Proxy-Status") == "talon-proxy; error=proxy_configuration_error"
+        assert encoded in tunnels.heads[0]
+        for text in (proxy.out, *(f"{each.head}{each.body!r}" for each in (answer, *shown))):
+            assert text
+            assert PASSWORD not in text
+            assert encoded.decode() not in text
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,18 @@ async def test_u2_a_name_without_addresses_is_not_looked_up_for_every_call(rig: 
     assert len(await again) == 1
 
 
+async def test_u2_addresses_that_cannot_be_renewed_are_not_looked_up_for_every_call(rig: Rig) -> None:
+    await rig.known("192.0.2.1")
+    await rig.pass_by(30.1)
+    await rig.lookups.fail()
+
+    for _ in range(100):
+        assert await rig.get() == ["192.0.2.1"]
+        await turns()
+
+    assert rig.lookups.asked == 2
+
+
 async def test_u2_an_answer_without_addresses_is_a_failure(rig: Rig) -> None:
     asking = await rig.asking()
     await rig.lookups.answer()

@@ -941,6 +941,16 @@ async def test_a_short_idle_time_of_the_peer_does_not_make_the_pool_open_more_an
     assert rig.pool.opened <= 8
 
 
+async def test_a_short_idle_time_of_our_own_does_not_either() -> None:
+    rig = Rig(replace(AHEAD_LIMITS, idle_timeout=1.0))
+    rig.pool.start()
+
+    await at_rest(rig, 10)
+
+    assert rig.pool.idle <= 4
+    assert rig.pool.opened <= 40
+
+
 async def test_an_opening_ahead_that_fails_is_told_to_no_call_that_has_one_of_its_own() -> None:
     rig = Rig(replace(AHEAD_LIMITS, max=3))
     rig.pool.start()

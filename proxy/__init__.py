@@ -7,6 +7,7 @@ The walk of a call:
     pipeline         a Flight is made                                                       its deadline runs
     traffic          attempts.begin: the current generation's pool gives a connection, or the flight waits for one;
                      the request is signed and sent in the step in which it has a connection
+    wire.pool        opens ahead of demand: names → egress (an address, a proxy's tunnel) → dialing (TLS)
     wire.http1       bytes → Reply, or an error that knows whether anything was sent
     traffic          a failure before the first byte is tried again; else the flight lands
     pipeline         errors.to_reply where it failed; the caller's own header lines

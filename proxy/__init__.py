@@ -10,6 +10,7 @@ The walk of a call:
     traffic.flights  nobody ahead: gates (shared profiles, dry calls), then
     traffic.attempts begin: the current generation's pool gives a connection, or the flight waits for one; the request
                      is signed and sent in the step in which it has a connection
+    wire.pool        opens ahead of demand: names → egress (an address, a proxy's tunnel) → dialing (TLS)
     wire.http1,      bytes → Reply, or an error that knows whether anything was sent; ALPN says which of the two
     wire.http2
     traffic.attempts retries says whether it is tried again, its place kept; else the flight lands

@@ -70,7 +70,7 @@ class Stage(Enum):
 
 
 class App:
-    """The whole proxy, in the running loop. Raises OSError where the CA file cannot be read."""
+    """The whole proxy, in the running loop. Raises OSError or ValueError for a file of `upstream.tls` it cannot use."""
 
     def __init__(
         self, loaded: Loaded, logs: Logs, *, redactor: Redactor, load: Callable[[], Loaded] | None = None
@@ -412,6 +412,11 @@ class App:
             "generation": generation.number,
             "state": generation.state.name.lower(),
             "protocol": pool.protocol,
+            "name": {
+                "host": generation.egress.name.host,
+                "addresses": list(generation.egress.name.known),
+                "failing": generation.egress.name.failing,
+            },
             "connections": {
                 "opening": pool.opening,
                 "active": pool.active - pool.held,

@@ -1,5 +1,7 @@
 """What settings mean: the parts and rules of every room, made of them. Pure; `app` puts the parts together."""
 
+import base64
+import ssl
 from collections.abc import Callable, Mapping
 
 from proxy.callers import Callers
@@ -18,6 +20,7 @@ from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.upstream import Generation
 from proxy.wire.dialing import tls_context
 from proxy.wire.downstream import Limits, Timeouts
+from proxy.wire.egress import EgressRules, Via
 from proxy.wire.heads import RequestLimits
 from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
@@ -54,7 +57,7 @@ def generation_of(
     return Generation(
         target.origin,
         KeySet(target.pairs, target.management, ledger),
-        tls_context(upstream.tls.ca_file, upstream.protocol) if target.origin.secure else None,
+        tls_of(settings) if target.origin.secure else None,
         wheel,
         PoolLimits(
             connections.warm, connections.max, connections.idle_timeout, connections.max_age, settings.limits.reply
@@ -62,8 +65,28 @@ def generation_of(
         table=reply_table(allow_browsers=settings.clients.allow_browsers),
         protocol=upstream.protocol,
         connect_timeout=upstream.timeouts.connect,
+        egress=egress_rules(settings),
         ended=ended,
     )
+
+
+def tls_of(settings: Settings) -> ssl.SSLContext:
+    """Build the context of TLS with Talon.One. Raises OSError or ValueError where a file cannot be used."""
+    tls = settings.upstream.tls
+    return tls_context(
+        tls.ca_file, settings.upstream.protocol, certificate=tls.client_cert_file, key=tls.client_key_file
+    )
+
+
+def egress_rules(settings: Settings) -> EgressRules:
+    """Build the rules of the way out to Talon.One."""
+    upstream = settings.upstream
+    via = None
+    if upstream.proxy is not None:
+        origin, credentials = upstream.proxy.origin, upstream.proxy.credentials
+        encoded = base64.b64encode(credentials.reveal().encode()) if credentials else None
+        via = Via(origin.host, origin.port, b"Basic " + encoded if encoded else None)
+    return EgressRules(via, upstream.bind, upstream.dns_refresh)
 
 
 def routes_of(settings: Settings) -> Routes:

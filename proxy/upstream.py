@@ -17,11 +17,13 @@ from proxy.keyset import KeySet
 from proxy.settings import Origin
 from proxy.wire.connection import Closing
 from proxy.wire.dialing import Dialer, Wanted
+from proxy.wire.egress import Egress, EgressRules
 from proxy.wire.fieldtable import FieldTable
 from proxy.wire.pool import Pool, PoolLimits
 from proxy.wire.wheel import Wheel
 
 _LOG = logging.getLogger(__name__)
+DIRECT = EgressRules()
 
 
 class State(Enum):
@@ -47,6 +49,7 @@ class Generation:
         table: FieldTable,
         protocol: Wanted = "auto",
         connect_timeout: float,
+        egress: EgressRules = DIRECT,
         ended: Callable[[int], None] | None = None,
     ) -> None:
         self.number = 1  # of those that served
@@ -54,20 +57,26 @@ class Generation:
         self.keys = keys
         self.host_line = b"Host: %b\r\n" % origin.authority.encode()
         self.state = State.OPENING
-        dialer = Dialer(origin.host, origin.port, tls, protocol=protocol, timeout=connect_timeout, clock=wheel.clock)
+        self.egress = Egress(origin.host, origin.port, egress, wheel=wheel)
+        dialer = Dialer(self.egress, tls, protocol=protocol, timeout=connect_timeout, clock=wheel.clock)
         self.pool = Pool(dialer, wheel, limits, table=table, ended=ended)
 
     def __repr__(self) -> str:
         return f"<Generation {self.number} {self.state.name} {self.keys!r} {self.pool!r}>"
 
-    def open(self) -> None:
-        """OPENING ⇒ SERVING: calls may come; warm connections are kept."""
+    def open(self, *, expecting: int = 0) -> None:
+        """OPENING ⇒ SERVING: calls may come; connections are opened ahead.
+
+        `expecting`: exchanges at once that will come; of a switch, those that the old pool expected.
+        """
         self.state = State.SERVING
-        self.pool.start()
+        self.egress.start()
+        self.pool.start(expecting=expecting)
 
     def leave(self) -> None:
         """SERVING ⇒ DRAINING: no new exchange from this step on; who waits for a connection goes elsewhere."""
         self.state = State.DRAINING
+        self.egress.stop()
         self.pool.leave()
 
     async def drain(self, within: float | None = None) -> int:
@@ -90,6 +99,7 @@ class Generation:
     def abort(self) -> None:
         """⇒ CLOSED, now."""
         self.state = State.CLOSED
+        self.egress.stop()
         self.pool.abort()
 
 
@@ -130,7 +140,7 @@ class Upstream:
         """
         old, self.current = self.current, generation
         generation.number = old.number + 1
-        generation.open()
+        generation.open(expecting=old.pool.expected)
         # In this step, not in the task: a connection that came free until then would be used once more.
         old.leave()
         task = asyncio.get_running_loop().create_task(self._leave(old, drain), name=f"drain generation {old.number}")

@@ -30,10 +30,11 @@ from proxy.traffic.lanes import Rules as LaneRules
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.traffic.traffic import Traffic
-from proxy.upstream import Generation
+from proxy.upstream import DIRECT, Generation
 from proxy.upstream import Upstream as CurrentUpstream
 from proxy.wire.dialing import Wanted, tls_context
 from proxy.wire.downstream import Limits, Timeouts
+from proxy.wire.egress import EgressRules
 from proxy.wire.heads import RequestLimits
 from proxy.wire.listener import Listener
 from proxy.wire.pool import PoolLimits
@@ -48,6 +49,13 @@ async def patiently(awaitable: Any) -> Any:
     """Wait, but not for ever."""
     async with asyncio.timeout(PATIENCE):
         return await awaitable
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that tells nobody when it happens."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class Line:
@@ -219,6 +227,7 @@ class Proxy:
         idle_timeout: float = 50.0,
         max_age: float = 300.0,
         connect_timeout: float = 3.0,
+        egress: EgressRules = DIRECT,
         response_timeout: float = 10.0,
         total_timeout: float = 15.0,
         retries: int = 2,
@@ -245,6 +254,7 @@ class Proxy:
             table=reply_table(allow_browsers=allow_browsers),
             protocol=protocol,
             connect_timeout=connect_timeout,
+            egress=egress,
         )
         self.credentials = Credentials(
             [Application(name) for name in names],

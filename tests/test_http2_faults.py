@@ -17,9 +17,9 @@ from proxy.wire.h2frames import render, window_update
 from tests.certificates import Authority
 from tests.h2_peer import Peer
 from tests.h2_upstream import Http2Line, Http2Upstream, Served
-from tests.harness import Proxy, patiently
+from tests.harness import Proxy, patiently, until
 from tests.load import Load
-from tests.test_upstream_faults import GET, PUT, Answer, ask, asking, request, until
+from tests.test_upstream_faults import GET, PUT, Answer, ask, asking, request
 
 POST = b"POST /v2/events"
 

@@ -284,6 +284,7 @@ def test_flags_that_are_not_understood(flags: list[str], expected: str | None) -
         ("applications.eu.api_key", "use --applications.eu.api_key_file or TALON_PROXY_APPLICATIONS__EU__API_KEY"),
         ("management.api_key", "use --management.api_key_file or TALON_PROXY_MANAGEMENT__API_KEY"),
         ("admin.token", "use --admin.token_file or TALON_PROXY_ADMIN__TOKEN"),
+        ("upstream.proxy", "use --upstream.proxy_file or TALON_PROXY_UPSTREAM__PROXY"),
         ("clients.tokens", "use --clients.tokens_file or TALON_PROXY_CLIENTS__TOKENS"),
     ],
 )
@@ -1308,7 +1309,9 @@ def test_the_sample_without_its_marks_is_toml_with_every_key_and_its_default() -
         for name in example(path):
             assert isinstance(value, dict)
             value = value[name]
-        if key.kind.secret and key.path != ("clients", "tokens"):
+        if key.path in (("clients", "tokens"), ("upstream", "proxy")):
+            key.kind.read(value)
+        elif key.kind.secret:
             assert value in ("<key>", "<token>", "<random text>")
         elif key.default in (None, (), {}):
             key.kind.read(value)

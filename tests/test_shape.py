@@ -60,6 +60,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
 }
 # Where a library may be imported: rooms, or single modules of one.
 LIBRARIES: Mapping[str, frozenset[str]] = {
+    "aiohappyeyeballs": frozenset({"wire.egress"}),
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
@@ -69,7 +70,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "pydantic": frozenset({"settings", "simulator"}),
     "pydantic_core": frozenset({"settings"}),
     "pydantic_settings": frozenset({"settings.variables"}),
-    "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),
+    "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
 # What other commands need, or what only a careless import brings in.
 NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}

@@ -5,10 +5,5 @@ Whoever builds what reads one takes it off this list; `config check` then stops 
 
 PENDING: tuple[str, ...] = (
     "upstream.protocol",
-    "upstream.proxy",
-    "upstream.bind",
-    "upstream.dns_refresh",
-    "upstream.tls.client_cert_file",
-    "upstream.tls.client_key_file",
     "limits.buffered",
 )

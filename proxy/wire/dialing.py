@@ -1,4 +1,4 @@
-"""Opening connections to one host: name, TCP, TLS, the protocol, within one time limit.
+"""Opening connections to one host: the way out, TLS, the protocol, within one time limit.
 
 Failures come out as UpstreamErrors that nothing was sent with; a certificate is always verified. The key is not
 known here, so it cannot be sent to anybody before the handshake has ended.
@@ -13,18 +13,16 @@ from typing import Generic, Literal, TypeVar
 
 from proxy.errors import (
     CertificateError,
-    ConnectionRefused,
     ConnectTimeout,
-    NameNotResolved,
-    NameTimeout,
     TlsError,
+    TunnelDenied,
     UpstreamError,
 )
 from proxy.wire.connection import HTTP1, HTTP2, Closing, Connection
+from proxy.wire.egress import Egress
 
 Wanted = Literal["auto", "http/1.1", "h2"]  # setting `upstream.protocol`
 ConnectionT = TypeVar("ConnectionT", bound=Connection)
-HANDSHAKE_SHARE = 0.1  # seconds at least for each further address
 
 
 class Opened:
@@ -33,12 +31,18 @@ class Opened:
     __slots__ = ("connect", "tls")
 
     def __init__(self) -> None:
-        self.connect = 0.0  # name resolution and TCP
+        self.connect = 0.0  # name, TCP, and the proxy's tunnel where there is one
         self.tls = 0.0  # the handshake, and the peer's first words where it speaks first
 
 
-def tls_context(ca_file: Path | None, protocol: Wanted = "auto") -> ssl.SSLContext:
-    """Make the context of all connections to an https upstream: TLS ≥ 1.2, always verified. Raises OSError."""
+def tls_context(
+    ca_file: Path | None, protocol: Wanted = "auto", *, certificate: Path | None = None, key: Path | None = None
+) -> ssl.SSLContext:
+    """Make the context of all connections to an https upstream: TLS ≥ 1.2, always verified.
+
+    `certificate` and `key` are shown to a peer that asks for one. Raises OSError, and ValueError of a key with a
+    password.
+    """
     # The environment's SSLKEYLOGFILE is ignored, unlike by `ssl.create_default_context` (T23).
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -47,24 +51,29 @@ def tls_context(ca_file: Path | None, protocol: Wanted = "auto") -> ssl.SSLConte
         context.load_default_certs()
     else:
         context.load_verify_locations(ca_file)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key, _no_password)
     return context
 
 
+def _no_password() -> str:
+    # Else OpenSSL would ask for it on the terminal.
+    raise ValueError("the key of the client certificate has a password")
+
+
 class Dialer:
-    """Opens connections to one host and port."""
+    """Opens connections to the host that an egress leads to."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        egress: Egress,
         tls: ssl.SSLContext | None,
         *,
         protocol: Wanted = "auto",
         timeout: float,
         clock: Callable[[], float],
     ) -> None:
-        self.host = host
-        self.port = port
+        self.egress = egress
         self.scheme = b"http" if tls is None else b"https"
         self.expected = HTTP2 if protocol == "h2" else HTTP1  # until a connection tells
         self._tls = tls
@@ -76,7 +85,7 @@ class Dialer:
         opened = Opened()
         started = self._clock()
         deadline = started + self._timeout
-        link = await self._connect(deadline)
+        link = await self.egress.connect(deadline)
         opened.connect = self._clock() - started
         chosen = _Choice(self._spoken, make)
         try:
@@ -85,7 +94,7 @@ class Dialer:
                     lambda: chosen,
                     sock=link,
                     ssl=self._tls,
-                    server_hostname=self.host if self._tls is not None else None,
+                    server_hostname=self.egress.host if self._tls is not None else None,
                 )
                 connection = chosen.connection
                 if connection is None:
@@ -106,35 +115,6 @@ class Dialer:
             return negotiated or self.expected
         # Without ALPN it is HTTP/1.1 (RFC 9113 §3.2).
         return None if self.expected == HTTP2 else HTTP1
-
-    async def _connect(self, deadline: float) -> socket.socket:
-        addresses = await self._resolve(deadline)
-        last: Exception | None = None
-        for position, address in enumerate(addresses):
-            # One black hole among several addresses may not eat the time of the others.
-            remaining = max(deadline - self._clock(), 0.0)
-            share = remaining / (len(addresses) - position)
-            try:
-                async with asyncio.timeout(max(share, HANDSHAKE_SHARE)):
-                    return await _connect_to(*address)
-            except OSError as error:  # TimeoutError is one
-                last = error
-        if isinstance(last, TimeoutError):
-            raise ConnectTimeout("No connection within upstream.timeouts.connect") from last
-        raise ConnectionRefused("No address of upstream.url took the connection") from last
-
-    async def _resolve(self, deadline: float) -> list[tuple[int, tuple[str, int]]]:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(max(deadline - self._clock(), 0.0)):
-                found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except TimeoutError as error:
-            raise NameTimeout("The name of upstream.url was not resolved in time") from error
-        except OSError as error:
-            raise NameNotResolved("The name of upstream.url has no address") from error
-        if not found:
-            raise NameNotResolved("The name of upstream.url has no address")
-        return [(family, address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
 class _Choice(asyncio.Protocol, Generic[ConnectionT]):
@@ -163,19 +143,6 @@ class _Choice(asyncio.Protocol, Generic[ConnectionT]):
             self.connection.close(Closing.ERROR)
 
 
-async def _connect_to(family: int, address: tuple[str, int]) -> socket.socket:
-    link = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        link.setblocking(False)
-        # Set here and not by the transport: uvloop leaves sockets it did not open as they are.
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.get_running_loop().sock_connect(link, address)
-    except BaseException:
-        link.close()
-        raise
-    return link
-
-
 def _tls_failure(error: OSError) -> UpstreamError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return CertificateError("Verification of the certificate of upstream.url failed")
@@ -187,5 +154,5 @@ def _tls_failure(error: OSError) -> UpstreamError:
 
 
 def is_permanent(error: UpstreamError) -> bool:
-    """Trying again at once cannot help: the peer is not who it should be (U3)."""
-    return isinstance(error, CertificateError)
+    """Trying again at once cannot help: the peer is not who it should be (U3), or the way there is closed."""
+    return isinstance(error, CertificateError | TunnelDenied)

@@ -3,6 +3,8 @@
 A connection has slots: one for an exchange (HTTP/1.1), or many (HTTP/2). A new one is opened when no slot is free.
 A connection idle longest is left to age out, so that a quiet shop keeps few. Waiting for a connection is first
 come, first served: while anybody waits, a freed connection goes to who waits longest, and a newcomer queues.
+Connections are opened before they are needed: there are always `warm` more, in use or idle, than lately were needed at
+once (`demand`), and one that will soon be idle too long is replaced before it goes. Such openings are few at a time.
 A connection is renewed before the peer's idle limit and after its maximum age (± 20 %, so that not all go at once);
 then DNS changes and load balancers behind the name are followed.
 """
@@ -20,11 +22,12 @@ from proxy.errors import ConnectionLost, InternalError, ProxyError
 from proxy.messages import Sent
 from proxy.wire import http1, http2
 from proxy.wire.connection import HTTP1, HTTP2, Closing, Connection
+from proxy.wire.demand import EBB, Demand
 from proxy.wire.dialing import Dialer, Opened
 from proxy.wire.fieldtable import FieldTable
 from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.heads import ReplyParser
-from proxy.wire.wheel import Wheel
+from proxy.wire.wheel import NEVER, Wheel
 
 _LOG = logging.getLogger(__name__)
 AGE_SPREAD = 0.2
@@ -32,12 +35,14 @@ SHORTEST_IDLE = 1.0  # seconds; an observed idle limit is never taken to be less
 CAUTION = 0.8  # of the idle time after which a peer was seen to close
 BOLDNESS = 1.05
 HELD_SHARE = 4
-REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to restore the warm minimum
+REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to open ahead, after a failure
+AHEAD = 4  # openings at once that nobody waits for: no herd of handshakes, here or at Talon.One
+REPLACE_BEFORE = 1.0  # seconds before an idle connection is given up; of a short idle time at most a quarter
 
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Settings `upstream.connections.*`; times in seconds, `reply` in bytes."""
+    """Settings `upstream.connections.*`; times in seconds, `reply` in bytes. `warm` = 0: none is opened ahead."""
 
     warm: int
     max: int
@@ -93,6 +98,9 @@ class Pool:
         self._opening: set[asyncio.Task[tuple[Connection, Opened]]] = set()
         self._idle_limit = limits.idle_timeout
         self._care = wheel.alarm(self._take_care)
+        self._lent = 0  # slots handed out, of all connections
+        self._demand = Demand()  # for slots
+        self._tide = wheel.alarm(self._ebb)
         self._reopen_at = 0.0
         self._reopen_delay = REOPEN_FIRST
         self._closing = False
@@ -151,8 +159,15 @@ class Pool:
         """Seconds after which an idle connection is given up: as set, or less where the peer was quicker."""
         return self._idle_limit
 
-    def start(self) -> None:
-        """Open the warm minimum."""
+    @property
+    def expected(self) -> int:
+        """Exchanges that are expected at once."""
+        return self._demand.expected
+
+    def start(self, *, expecting: int = 0) -> None:
+        """Open connections ahead: the warm minimum, and those for so many exchanges at once."""
+        if expecting:
+            self._expect(expecting)
         self._take_care()
 
     # --- handing out ---
@@ -170,8 +185,11 @@ class Pool:
                 connection.retire(Closing.PEER)
             else:
                 connection.lent += 1
+                self._lent += 1
                 if connection.lent >= connection.slots:
                     self._free.pop()
+                if self._lent > self._demand.peak:
+                    self._expect(self._lent)
                 return connection
         return None
 
@@ -182,6 +200,8 @@ class Pool:
             return
         self._waiting.append(waiter)
         self._open_for_waiting()
+        if self._needed > self._demand.peak:
+            self._expect(self._needed)
 
     def withdraw(self, waiter: Waiter) -> None:
         """Wait no more."""
@@ -203,7 +223,10 @@ class Pool:
 
     def _freed(self, connection: Connection) -> None:
         """An exchange ended; its slot may serve again."""
+        if connection not in self._open:
+            return
         connection.lent -= 1
+        self._lent -= 1
         if self._closing:
             connection.retire(Closing.SWITCH)
         elif connection.renew_at <= self._wheel.clock():
@@ -224,14 +247,15 @@ class Pool:
         """Give its free slots to who waits longest, and keep the rest."""
         while self._waiting and connection.lent < connection.slots:
             connection.lent += 1
+            self._lent += 1
             self._waiting.popleft().granted(connection, opened)
         # With its only slot free again it cannot stand there yet.
         if connection.lent < connection.slots and (connection.slots == 1 or connection not in self._free):
             self._free.append(connection)
         if not connection.lent:
-            due = self._due(connection)
-            if due < self._care.due:
-                self._care.set(due)
+            fades = self._fades(connection)
+            if fades < self._care.due:
+                self._care.set(fades)
 
     def _withhold(self, connection: Connection) -> None:
         """Hand out no slot of it."""
@@ -244,6 +268,7 @@ class Pool:
         if connection not in self._open:
             return  # it never came so far as to serve
         self._open.remove(connection)
+        self._lent -= connection.lent
         if not connection.lent and connection.closing is Closing.PEER:
             self._learn_idle_limit(connection)
         assert connection.closing is not None
@@ -267,6 +292,30 @@ class Pool:
     @property
     def _total(self) -> int:
         return len(self._open) + self.opening
+
+    @property
+    def _needed(self) -> int:
+        """Slots that are in use or waited for."""
+        return self._lent + len(self._waiting)
+
+    @property
+    def _wanted(self) -> int:
+        """How many connections there should be."""
+        warm, most = self._limits.warm, self._limits.max
+        return min(warm + -(-self._demand.expected // self._slots), most) if warm else 0
+
+    def _expect(self, needed: int) -> None:
+        """So many slots are needed at once, which may happen again."""
+        self._demand.rise(min(needed, self._limits.max * self._slots))
+        if self._tide.due == NEVER:
+            self._tide.set(self._wheel.clock() + EBB)
+        if self._total < self._wanted:
+            self._care_soon()
+
+    def _ebb(self) -> None:
+        self._demand.ebb(min(self._needed, self._limits.max * self._slots))
+        if self._demand.expected:
+            self._tide.set(self._wheel.clock() + EBB)
 
     def _open_for_waiting(self) -> None:
         """Open what those who wait need, as far as the maximum goes."""
@@ -324,17 +373,17 @@ class Pool:
         self._open.add(connection)
         self._offer(connection, opened)
         self._open_for_waiting()  # it may take fewer than was thought
+        if self._total < self._wanted:
+            self._care_soon()
 
     def _failed(self, error: BaseException) -> None:
-        """Tell those who wait longest: the opening was for them, or for some that have been served meanwhile."""
+        """Tell those who wait longest, as many as the other openings leave without a slot."""
         self._reopen_at = self._wheel.clock() + self._reopen_delay
         self._reopen_delay = min(self._reopen_delay * 2, REOPEN_LONGEST)
         if not isinstance(error, ProxyError):
             _LOG.error("opening a connection failed", exc_info=error)
             error = InternalError(sent=Sent.NO)
-        # Openings share those who wait, as many each as find room on a connection.
-        share = -(-len(self._waiting) // (self.opening + 1))
-        for _ in range(min(share, self._slots)):
+        for _ in range(min(len(self._waiting) - self.opening * self._slots, self._slots)):
             if self._waiting:
                 self._waiting.popleft().refused(error)
         self._open_for_waiting()
@@ -343,15 +392,32 @@ class Pool:
     # --- keeping ---
 
     def _care_soon(self) -> None:
-        """Look after idle connections when the first of them is due, or the warm minimum can be restored."""
+        """Look after the connections when the first idle one is due or to be replaced, or one can be opened ahead."""
         if self._closing:
             return
-        due = min((self._due(connection) for connection in self._open if not connection.lent), default=None)
-        if self._total < min(self._limits.warm, self._limits.max):
-            reopen = max(self._reopen_at, self._wheel.clock())
-            due = min(due, reopen) if due is not None else reopen
-        if due is not None:
-            self._care.set(due)
+        now = self._wheel.clock()
+        moments = []
+        for connection in self._open:
+            if not connection.lent:
+                fades = self._fades(connection)
+                # One that fades already has been thought of: next it is due.
+                moments.append(fades if fades > now else self._due(connection))
+        if self._short(now):
+            moments.append(max(self._reopen_at, now))
+        if moments:
+            self._care.set(min(moments))
+
+    def _short(self, now: float) -> bool:
+        """There are too few that will last, and one more may be opened."""
+        if self.opening >= AHEAD or self._total >= self._limits.max:
+            return False
+        fading = [not connection.lent and self._fades(connection) <= now for connection in self._open].count(True)
+        return self._total - fading < self._wanted
+
+    def _fades(self, connection: Connection) -> float:
+        """The moment from which an idle connection is not counted on: it is replaced before it goes."""
+        due = self._due(connection)
+        return due - min(REPLACE_BEFORE, max(due - connection.idle_since, 0.0) / 4)
 
     def _due(self, connection: Connection) -> float:
         if connection.lent:
@@ -363,7 +429,7 @@ class Pool:
         return min(connection.idle_since + limit, connection.renew_at)
 
     def _take_care(self) -> None:
-        """Close what is idle too long or too old; keep the warm minimum, renewed."""
+        """Close what is idle too long or too old, and open what should be there, some at a time."""
         now = self._wheel.clock()
         due = [connection for connection in self._open if not connection.lent and self._due(connection) <= now]
         if any(connection.renew_at > now and connection.keep_alive is None for connection in due):
@@ -372,7 +438,7 @@ class Pool:
         for connection in due:
             self._retire(connection, now)
         if now >= self._reopen_at:
-            while self._total < min(self._limits.warm, self._limits.max):
+            while self._short(now):
                 self._begin_opening()
         self._care_soon()
 
@@ -404,6 +470,7 @@ class Pool:
     def _stop_opening(self) -> None:
         self._closing = True
         self._care.clear()
+        self._tide.clear()
         for task in self._opening:
             task.cancel()
         self.turn_away(_given_up())

@@ -1,4 +1,4 @@
-"""CPU per call of nginx, HAProxy and the proxy, in turn on the same core under the same load.
+"""nginx, HAProxy and the proxy, in turn on the same core: CPU per call under the same load, then bursts after idleness.
 
 Every turn starts its contender afresh, warms it up and measures it; the order rotates from round to round.
 Exit codes: 0, 1 a row is invalid or the budget is exceeded, 2 the benchmark could not run.
@@ -10,10 +10,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import bursts
+from tests.bench import bursts as first_bursts
 from tests.bench.accounting import cpu_seconds, read_cpu, read_rss
+from tests.bench.burst import SIZE, Turn, burst_table, measure_bursts, summarise_bursts
 from tests.bench.contenders import PROGRAMS, Contender, contenders, require_programs, running_contender
 from tests.bench.machine import Cores, machine, versions
 from tests.bench.origin import Origin, running_origin
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, judge; return the exit code."""
     options = _parser().parse_args(arguments)
     if options.short:
-        options.rounds, options.seconds = 1, 1
+        options.rounds, options.seconds, options.bursts, options.idle = 1, 1, min(options.bursts, 1), 1.0
     prepare_process()
     try:
         chosen = choose(options.contenders, dict(options.env))
@@ -38,9 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cores = Cores.shared_out(sorted(os.sched_getaffinity(0)))
         _print_about(about, cores, options)
         if options.burst:
-            print(bursts.table(bursts.measure(chosen, cores, rounds=options.rounds, calls=options.burst)))
+            print(first_bursts.table(first_bursts.measure(chosen, cores, rounds=options.rounds, calls=options.burst)))
             return 0
         rounds = measure(chosen, cores, rounds=options.rounds, seconds=options.seconds)
+        turns = bursts(chosen, cores, rounds=options.bursts, idle=options.idle)
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
@@ -48,9 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     rows = summarise(rounds, options.reference)
     print(f"\n{table(rows, options.reference)}")
+    burst_rows = summarise_bursts(turns)
+    if turns:
+        print(f"\n{SIZE} calls at once\n{burst_table(burst_rows, idle=options.idle)}")
     if options.json:
-        options.json.write_text(json.dumps(as_json(rounds, rows, about), indent=2) + "\n")
+        report = as_json(rounds, rows, about) | {"bursts": [asdict(turn) for turn in turns]}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
     wrong = verdict(rows, options.budget, judged=options.judged, reference=options.reference)
+    wrong += [row for row in burst_rows if isinstance(row, str)]
     for line in wrong:
         print(f"bench: {line}", file=sys.stderr)
     return 1 if wrong else 0
@@ -90,6 +98,15 @@ def measure(chosen: Sequence[Contender], cores: Cores, *, rounds: int, seconds: 
     return sorted(measured, key=lambda turn: (turn.number, order.index(turn.contender)))
 
 
+def bursts(chosen: Sequence[Contender], cores: Cores, *, rounds: int, idle: float) -> list[Turn]:
+    """All bursts of all contenders against one origin."""
+    with tempfile.TemporaryDirectory(prefix="talon-proxy-bench-") as name:
+        directory = Path(name)
+        lifetime = max(rounds, 1) * len(chosen) * (idle + TURN_MARGIN)
+        with running_origin(directory, cpu=cores.origin, lifetime=lifetime) as origin:
+            return measure_bursts(chosen, origin, directory, cores, rounds=rounds, idle=idle)
+
+
 def take_turn(
     contender: Contender, origin: Origin, directory: Path, cores: Cores, *, number: int, seconds: int
 ) -> Round:
@@ -127,6 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference", default=REFERENCE, metavar="NAME", help="contender that ratios are to")
     parser.add_argument("--burst", type=_positive, metavar="N", help="measure bursts of N calls instead")
     parser.add_argument("--short", action="store_true", help="one round of one second")
+    parser.add_argument("--bursts", type=int, default=5, metavar="N", help="rounds of bursts; 0: none")
+    parser.add_argument("--idle", type=float, default=8.0, metavar="SECONDS", help="before the second burst")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to a file")
     return parser
 

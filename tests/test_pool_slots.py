@@ -210,7 +210,7 @@ async def test_connections_that_leave_count_for_the_maximum() -> None:
     assert served(waiting) == [True]
 
 
-async def test_a_failed_opening_fails_as_many_as_it_was_for() -> None:
+async def test_a_failed_opening_fails_as_many_as_the_others_have_no_slots_for() -> None:
     rig = Rig()
     rig.dialer.expected = HTTP2
     calls = [rig.call() for _ in range(MOST_STREAMS + 50)]
@@ -220,7 +220,7 @@ async def test_a_failed_opening_fails_as_many_as_it_was_for() -> None:
     rig.dialer.dials[0].fail(ConnectionRefused("no"))
     await turns()
 
-    assert [call.done for call in calls] == [True] * 75 + [False] * 75
+    assert [call.done for call in calls] == [True] * 50 + [False] * MOST_STREAMS
     assert rig.pool.opening == 1
     rig.pool.abort()
     await turns()

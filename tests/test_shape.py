@@ -75,7 +75,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
 # What other commands need, or what only a careless import brings in.
 NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}
 NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
-REVEALS = frozenset({"app", "commands", "credentials", "keyset", "secret", "settings"})
+REVEALS = frozenset({"app", "assembly", "commands", "credentials", "keyset", "secret", "settings"})
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 

@@ -65,7 +65,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator"}),
-    "pydantic_core": frozenset({"settings"}),
+    "pydantic_core": frozenset({"settings", "simulator.rulebook_file"}),
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),
 }

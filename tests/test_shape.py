@@ -68,7 +68,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "jh2": frozenset({"wire.hpack"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator"}),
-    "pydantic_core": frozenset({"settings"}),
+    "pydantic_core": frozenset({"settings", "simulator.rulebook_file"}),
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
@@ -216,3 +216,12 @@ def test_the_readme_has_every_command_in_one_line() -> None:
     helped = re.findall(r"^  ([a-z]+) +\S", USAGE, re.MULTILINE)
 
     assert rows == helped == list(COMMANDS)
+
+
+def test_the_texts_of_errors_that_the_readme_quotes_are_those_of_the_code() -> None:
+    table = (ROOT / "README.md").read_text().split("What one meets first", 1)[1].split("\n\n")[1]
+    quoted = re.findall(r"^\| [^|]*?`([^`]*)` \|", table, re.MULTILINE)
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+
+    assert len(quoted) == 6
+    assert [text for text in quoted if text.removesuffix(" …") not in source] == []

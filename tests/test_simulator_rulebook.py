@@ -106,8 +106,10 @@ def test_all_problems_are_told_at_once_each_with_its_place() -> None:
         "campaigns[1].rules[3].then",
         "loyalty_programs[1].expiry",
     ]
+    assert "there is no such key" in found[0]
     assert "needs a time zone" in found[1]
     assert "give either percent or amount" in found[3]
+    assert "there is no type 'setDiscounts', but 'setDiscount', " in found[4]
     assert "such as 30D" in found[6]
 
 
@@ -327,5 +329,5 @@ def test_all_that_is_wrong_with_the_rules_is_told(tmp_path: Path, capsys: pytest
     assert main(["--rules", str(wrong)]) == 2
 
     told = capsys.readouterr().err
-    assert f"{wrong}: shops: " in told
+    assert f"{wrong}: shops: there is no such key" in told
     assert f"{wrong}: unknowns.update_of_closed: " in told

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from proxy.simulator.rulebook import Rulebook
 
@@ -59,7 +60,7 @@ def parse(text: str) -> Rulebook:
     try:
         book = Rulebook.model_validate(document)
     except ValidationError as error:
-        raise RulebookError([f"{_place(item['loc'])}: {_reason(item['msg'])}" for item in error.errors()]) from error
+        raise RulebookError([f"{_place(item['loc'])}: {_reason(item)}" for item in error.errors()]) from error
     if problems := list(_contradictions(book)):
         raise RulebookError(problems)
     return book
@@ -81,8 +82,13 @@ def _names_a_type(step: str, place: str) -> bool:
     return ".then[" in place and step[0].islower() and any(letter.isupper() for letter in step)
 
 
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _reason(error: ErrorDetails) -> str:
+    match error:
+        case {"type": "extra_forbidden"}:
+            return "there is no such key"
+        case {"type": "union_tag_invalid", "ctx": {"tag": tag, "expected_tags": expected}}:
+            return f"there is no type {tag!r}, but {expected}"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _contradictions(book: Rulebook) -> Iterator[str]:

@@ -64,6 +64,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
+    "msgspec": frozenset({"talon.bodies"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "jh2": frozenset({"wire.hpack"}),
     "prometheus_client": frozenset({"observe"}),

@@ -238,8 +238,10 @@ class Lanes:
         """Note the profile that a write may give its session."""
         names = flight.names
         if self._rules.enabled and names.session is not None and names.profiles and links(flight.route):
-            flight.linked = True
-            self.memory.admitted((flight.grant.application.name, names.session), names.profiles[0])
+            session, profile = (flight.grant.application.name, names.session), names.profiles[0]
+            if not self.memory.knows(session, profile):
+                flight.linked = True
+                self.memory.admitted(session, profile)
 
     # --- reads and writes ---
 

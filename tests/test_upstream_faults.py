@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from proxy.messages import Sent
-from proxy.traffic.lanes import Rules as LaneRules
 from proxy.wire.downstream import Timeouts
 from proxy.wire.http1 import Connection
 from proxy.wire.pool import Pool
+from proxy.traffic.lanes import Rules as LaneRules
 from tests.certificates import Authority
 from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running
 

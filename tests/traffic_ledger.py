@@ -701,6 +701,8 @@ class Ledger:
             if flight.landed and not flight.seen_landed:
                 flight.seen_landed = True
                 flight.touched = self._scene.now
+                if not flight.shape.reads:
+                    self._last_write = self._event()
             self._check_place(flight, places)
             self._check_way(flight)
             self._check_gates(flight)

@@ -332,7 +332,7 @@ def _number_alarms(patch: pytest.MonkeyPatch) -> None:
 
 EXAMPLES, STEPS = int(os.environ.get("EXAMPLES", "0")), int(os.environ.get("STEPS", "60"))
 TrafficMachine.TestCase.settings = settings(
-    max_examples=EXAMPLES or 400,
+    max_examples=EXAMPLES or 500,
     stateful_step_count=STEPS,
     deadline=None,
     derandomize=not EXAMPLES,

@@ -148,6 +148,7 @@ class FlightRecord:
         self.touched = leader.call.timeline.complete  # when something last happened to it
         self.linked: tuple[tuple[str, str], str] | None = None  # session and profile, not settled yet
         self.seen_landed = False
+        self.told = False  # that it landed
         self.unsent_told = -1  # number of the latest call at the time that somebody was told "not-sent"
 
     def __repr__(self) -> str:
@@ -280,10 +281,11 @@ class Ledger:
         self._arriving: list[CallRecord] = []  # being admitted, the innermost last
         self._depth = 0  # answers that are being told
 
-    def claim(self, truth: object, what: str) -> None:
+    def claim(self, truth: object, problem: str, *of: object) -> None:
         """Note that something is wrong unless this is true."""
         if not truth:
-            self.problems.append(what + "\n" + "".join(traceback.format_stack(limit=14)[:-1]))
+            where = "".join(traceback.format_stack(limit=14)[:-1])
+            self.problems.append(f"{problem}: {' '.join(map(repr, of))}\n{where}")
 
     # --- a call arrives ---
 
@@ -302,15 +304,15 @@ class Ledger:
         record.waiter = submit(record)
         self._arriving.pop()
         if record.waiter is None:
-            self.claim(record.replies and record.call.error == "depth", f"neither placed nor refused: {record}")
-            self.claim(full or nested, f"refused, though there is room: {record}")
+            self.claim(record.replies and record.call.error == "depth", "neither placed nor refused", record)
+            self.claim(full or nested, "refused, though there is room", record)
             return record
         flight = self._by_flight.get(record.waiter.flight)
         if flight is None or flight is own:
             self.claim(
-                nested or expected is None or not self._must_join(own, expected), f"shares nothing: {record} {expected}"
+                nested or expected is None or not self._must_join(own, expected), "shares nothing", record, expected
             )
-            self.claim(nested or not full, f"a lane is too deep: {record}")
+            self.claim(nested or not full, "a lane is too deep", record)
             self._admitted(own, record.waiter.flight)
         else:
             self._joined(record, flight, expected, nested=nested)
@@ -421,10 +423,10 @@ class Ledger:
     def _joined(self, record: CallRecord, flight: FlightRecord, expected: FlightRecord | None, *, nested: bool) -> None:
         if nested and not record.shape.reads:
             # While answers are told, those before may be over or not.
-            self.claim(flight.leader.fingerprint == record.fingerprint and flight.lanes, f"shares another's: {record}")
+            self.claim(flight.leader.fingerprint == record.fingerprint and flight.lanes, "shares another's", record)
         else:
-            self.claim(flight is expected, f"may not share this: {record} {flight}")
-        self.claim(record.call.timeline.joined, f"is not told to share: {record}")
+            self.claim(flight is expected, "may not share this", record, flight)
+        self.claim(record.call.timeline.joined, "is not told to share", record)
         record.flight = flight
         flight.calls.append(record)
 
@@ -439,7 +441,7 @@ class Ledger:
 
     def answered(self, record: CallRecord, reply: Reply, lines: bytes) -> None:
         """See `messages.Answer`."""
-        self.claim(record.owed, f"answered twice, or after it had left: {record} {reply}")
+        self.claim(record.owed, "answered twice, or after it had left", record, reply)
         record.replies.append(reply)
         self._find(record)
         flight = record.flight
@@ -461,22 +463,22 @@ class Ledger:
         stream = reply.stream
         request = stream.request if isinstance(stream, Stream) else self._by_body.get(reply.body)
         if request is None or not flight.requests or request is not flight.requests[-1]:
-            self.claim(False, f"the answer of another exchange: {record} {request}")
+            self.claim(False, "the answer of another exchange", record, request)
             return
         call = record.call
-        self.claim(request.head.startswith(b"%b %b HTTP/1.1\r\n" % (call.method, call.target)), f"another's: {record}")
-        self.claim(request.body == call.body, f"answer to another body: {record}")
-        self.claim(flight.leader.fingerprint == record.fingerprint, f"the answer to another call: {record} {flight}")
-        self.claim(request.reply is not None and request.reply.status == reply.status, f"another status: {record}")
-        self.claim((b"; collapsed" in lines) == (record is not flight.leader), f"shared or not: {record} {lines!r}")
+        self.claim(request.head.startswith(b"%b %b HTTP/1.1\r\n" % (call.method, call.target)), "another's", record)
+        self.claim(request.body == call.body, "answer to another body", record)
+        self.claim(flight.leader.fingerprint == record.fingerprint, "the answer to another call", record, flight)
+        self.claim(request.reply is not None and request.reply.status == reply.status, "another status", record)
+        self.claim((b"; collapsed" in lines) == (record is not flight.leader), "shared or not", record, lines)
         if request.reply is not None and is_parallel(request.reply) and not record.left:
             self._must_be_worth_it(record, flight)
         if flight.shape.reads:
             return
-        self._wrote(flight)
+        self._wrote_and_landed(flight)
         unknown = flight.is_unknown(request)
         told = b"Talon-Proxy-Outcome: unknown\r\n" in reply.block and reply.outcome is Sent.MAYBE
-        self.claim(unknown == told, f"a write's outcome: {record} {reply.block!r}")
+        self.claim(unknown == told, "a write's outcome", record, reply.block)
 
     def _must_be_worth_it(self, record: CallRecord, flight: FlightRecord) -> None:
         """A full queue is told only when it was tried often enough, or there was no time (§6)."""
@@ -484,27 +486,28 @@ class Ledger:
         latest = max((call.due for call in flight.calls if not call.left), default=0.0)
         self.claim(
             tries > self.rules.conflict_tries or latest <= self._scene.now + BACK_OFF or self.stopping,
-            f"a 409 that should have been tried again: {record}",
+            "a 409 that should have been tried again",
+            record,
         )
 
     def _from_proxy(self, record: CallRecord, flight: FlightRecord, reply: Reply) -> None:
         error = record.call.error
-        self.claim(error != "internal", f"a defect: {record}")
-        self.claim((error == "draining") <= self.stopping, f"refused though nothing stops: {record}")
-        self.claim((error == "depth") <= (record in self._arriving), f"refused after it had a place: {record}")
+        self.claim(error != "internal", "a defect", record)
+        self.claim((error == "draining") <= self.stopping, "refused though nothing stops", record)
+        self.claim((error == "depth") <= (record in self._arriving), "refused after it had a place", record)
         out_of_time = b"error=http_response_timeout" in reply.block or b"error=connection_limit_reached" in reply.block
         early = out_of_time and record.due > self._scene.now
-        self.claim(not early or record.left, f"out of time too early: {record}")
+        self.claim(not early or record.left, "out of time too early", record)
         if reply.outcome is Sent.NO:
-            self.claim(flight.shape.reads or not flight.doubtful, f"told that it was not sent: {record} {flight}")
+            self.claim(flight.shape.reads or not flight.doubtful, "told that it was not sent", record, flight)
             flight.unsent_told = len(self.calls)
         elif reply.outcome is Sent.MAYBE:
             will_be = not flight.landed and (flight.waiting or self.insists(flight))
-            self.claim(flight.exposed or will_be, f"told that it may have been sent: {record} {flight}")
+            self.claim(flight.exposed or will_be, "told that it may have been sent", record, flight)
         else:
-            self.claim(error == "too_large" and (record.left or not flight.shape.reads), f"no outcome: {record}")
+            self.claim(error == "too_large" and (record.left or not flight.shape.reads), "no outcome", record)
         if not flight.shape.reads and flight.landed:
-            self._wrote(flight)
+            self._wrote_and_landed(flight)
 
     # --- what crosses to the upstream: a `generation_fakes.Watcher` ---
 
@@ -512,16 +515,17 @@ class Ledger:
         """See `generation_fakes.Watcher`."""
         flight = self._flight_of(request)
         now = self._scene.now
-        self.claim(not self.stopping, f"sent after the stop: {flight}")
+        self.claim(not self.stopping, "sent after the stop", flight)
         wanted = any(call.waiting and call.due > now for call in flight.calls)
-        self.claim(wanted or self.insists(flight), f"sent though nobody wants it: {flight}")
+        self.claim(wanted or self.insists(flight), "sent though nobody wants it", flight)
         self.claim(
             flight.unsent_told < 0 or any(call.waiting and call.number >= flight.unsent_told for call in flight.calls),
-            f"told that it was not sent, and then it was: {flight}",
+            "told that it was not sent, and then it was",
+            flight,
         )
         for older in flight.ahead:
-            self.claim(not self.holds(older), f"sent before one ahead was over: {flight} {older}")
-        self.claim(not flight.under_way, f"sent twice at once: {flight}")
+            self.claim(not self.holds(older), "sent before one ahead was over", flight, older)
+        self.claim(not flight.under_way, "sent twice at once", flight)
         self._check_bytes(flight, request)
         self._check_repeat(flight, request)
         flight.requests.append(request)
@@ -565,7 +569,7 @@ class Ledger:
         callers = [call for call in self.calls if call.waiter is not None and call.waiter.flight is flight]
         assert callers, "a flight out of nowhere"
         old = callers[0].flight
-        self.claim(old.shape.reads and old.requests[-1].reply is not None, f"made again: {old}")
+        self.claim(old.shape.reads and old.requests[-1].reply is not None, "made again", old)
         again = self._place(callers[0])
         again.shares = False
         again.calls = callers
@@ -577,29 +581,29 @@ class Ledger:
     def _check_bytes(self, flight: FlightRecord, request: Request) -> None:
         """Invariant 8, and that it goes to where it belongs under the credentials of the moment."""
         shape, manner = flight.shape, flight.leader.manner
-        self.claim(request.head.startswith(b"%b %b HTTP/1.1\r\n" % (shape.method, shape.target)), f"head: {request}")
-        self.claim(request.body == shape.body, f"body: {request}")
-        self.claim(request.field(b"Host") == request.generation.host, f"host: {request}")
+        self.claim(request.head.startswith(b"%b %b HTTP/1.1\r\n" % (shape.method, shape.target)), "head", request)
+        self.claim(request.body == shape.body, "body", request)
+        self.claim(request.field(b"Host") == request.generation.host, "host", request)
         here = request.generation is self._scene.current
-        self.claim(here or any(map(flight.is_unknown, flight.requests)), f"not where attempts go now: {request}")
+        self.claim(here or any(map(flight.is_unknown, flight.requests)), "not where attempts go now", request)
         expected = MANAGEMENT_KEY if shape.management else self._scene.authorization(manner.application)
-        self.claim(request.field(b"Authorization") == expected, f"credentials: {request}")
+        self.claim(request.field(b"Authorization") == expected, "credentials", request)
         key = request.field(b"Idempotency-Key")
         ours = self.rules.generate_keys and shape.keyable and not shape.reads and manner.key is None
-        self.claim(key is not None if ours else key == manner.key, f"Idempotency-Key: {request}")
+        self.claim(key is not None if ours else key == manner.key, "Idempotency-Key", request)
 
     def _check_repeat(self, flight: FlightRecord, request: Request) -> None:
         """Nothing is executed twice but by the retries of §6."""
         executed = [earlier for earlier in flight.requests if may_be_executed(earlier)]
-        self.claim(len(executed) <= 1, f"repeated more than once: {flight}")
+        self.claim(len(executed) <= 1, "repeated more than once", flight)
         for earlier in executed:
-            self.claim(self._is_repeatable(flight, earlier, request), f"executed twice: {flight} {request}")
+            self.claim(self._is_repeatable(flight, earlier, request), "executed twice", flight, request)
         conflicts = len(flight.requests) - len(executed)
-        self.claim(conflicts <= self.rules.conflict_tries, f"tried for ever: {flight}")
+        self.claim(conflicts <= self.rules.conflict_tries, "tried for ever", flight)
         last = flight.requests[-1] if flight.requests else None
         if last is not None and not executed and flight.leader.manner.key is None:
             key = request.field(b"Idempotency-Key")
-            self.claim(key is None or key != last.field(b"Idempotency-Key"), f"a key that may be used up: {flight}")
+            self.claim(key is None or key != last.field(b"Idempotency-Key"), "a key that may be used up", flight)
 
     def _is_repeatable(self, flight: FlightRecord, earlier: Request, request: Request) -> bool:
         shape = flight.shape
@@ -656,7 +660,7 @@ class Ledger:
     def _check_gates(self, flight: FlightRecord) -> None:
         for gate in flight.gates:
             inside = [other for other in self.live if gate in other.gates and self._inside(other)]
-            self.claim(len(inside) <= self._width(gate), f"too many inside a gate: {inside}")
+            self.claim(len(inside) <= self._width(gate), "too many inside a gate", inside)
 
     # --- what is remembered ---
 
@@ -670,6 +674,12 @@ class Ledger:
         known = flight.keys and not shape.unreadable and not shape.management
         self._last_write = self._event()
         self._writes.append(Write(self._last_write, flight.environment, frozenset(flight.keys) if known else None))
+
+    def _wrote_and_landed(self, flight: FlightRecord) -> None:
+        """The first of its callers is told; what is read from then on knows of it."""
+        if not flight.told:
+            flight.told = True
+            self._wrote(flight)
 
     def _settle(self) -> None:
         """Note which profile a session has, for each write that is over."""
@@ -691,6 +701,8 @@ class Ledger:
             if flight.landed and not flight.seen_landed:
                 flight.seen_landed = True
                 flight.touched = self._scene.now
+                if not flight.shape.reads:
+                    self._last_write = self._event()
             self._check_place(flight, places)
             self._check_way(flight)
             self._check_gates(flight)
@@ -700,23 +712,23 @@ class Ledger:
             if not flight.shape.reads:
                 self._last_write = self._event()
         known = {flight.flight for flight in self.live}
-        self.claim(places <= known, f"out of nowhere: {places - known}")
+        self.claim(places <= known, "out of nowhere", places - known)
         assert not self.problems, "\n\n".join(self.problems)
 
     def _check_place(self, flight: FlightRecord, places: set[Flight]) -> None:
         for call in flight.calls:
-            self.claim(not call.owed or call.due >= self.rung, f"should have been told that its time is over: {call}")
+            self.claim(not call.owed or call.due >= self.rung, "should have been told that its time is over", call)
         if self.holds(flight):
-            self.claim(flight.flight in places, f"lost its place: {flight}")
+            self.claim(flight.flight in places, "lost its place", flight)
         elif flight.flight in places and all(older.over for older in flight.ahead):
             quarantined = flight.lanes and self.rung <= flight.touched + self.rules.quarantine
-            self.claim(flight.unknown_since is not None and quarantined, f"keeps a place for nothing: {flight}")
+            self.claim(flight.unknown_since is not None and quarantined, "keeps a place for nothing", flight)
 
     def _check_way(self, flight: FlightRecord) -> None:
         """Nobody waits without need: for one ahead, for a gate, a connection, an answer, another attempt."""
         if self.stopping:
             late = any(call.waiting and call.number < self.before_stop for call in flight.calls)
-            self.claim(not late or flight.under_way, f"still waits after the stop: {flight}")
+            self.claim(not late or flight.under_way, "still waits after the stop", flight)
             return
         if flight.landed or not (flight.waiting or self.insists(flight)):
             return
@@ -726,9 +738,9 @@ class Ledger:
         if flight.under_way or self._scene.queues(flight.flight):
             return
         if flight.requests:
-            self.claim(self.rung <= flight.touched + BACK_OFF, f"forgotten in a back-off: {flight}")
+            self.claim(self.rung <= flight.touched + BACK_OFF, "forgotten in a back-off", flight)
         else:
-            self.claim(self._is_gated(flight), f"waits for nothing: {flight}")
+            self.claim(self._is_gated(flight), "waits for nothing", flight)
 
     def _is_gated(self, flight: FlightRecord) -> bool:
         """Tell whether a gate keeps it out, or another that waits at one of its gates, and so on."""
@@ -754,14 +766,14 @@ class Ledger:
     def close(self) -> None:
         """Everything is over: each call was answered once, each stream was read by one, or given up."""
         for call in self.calls:
-            self.claim(len(call.replies) == (0 if call.silent else 1), f"was not answered once: {call}")
+            self.claim(len(call.replies) == (0 if call.silent else 1), "was not answered once", call)
         for stream in self.streams:
             told = [call for call in self.calls if any(reply.stream is stream for reply in call.replies)]
             readers = [call for call in told if not call.left]
-            self.claim(len(readers) <= 1, f"several readers of one stream: {readers}")
-            self.claim(not readers or not stream.abandoned, f"taken from its reader: {readers}")
+            self.claim(len(readers) <= 1, "several readers of one stream", readers)
+            self.claim(not readers or not stream.abandoned, "taken from its reader", readers)
             # The listener gives up what is told to one who has left.
-            self.claim(told or stream.abandoned, f"left open: {stream.request}")
+            self.claim(told or stream.abandoned, "left open", stream.request)
         self.claim(not any(self.remembered.pending.values()), "a profile is pending, and nothing is under way")
         assert not self.problems, "\n\n".join(self.problems)
 

@@ -10,7 +10,7 @@ from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, Proxy
 from proxy.fields import reply_table
 from proxy.messages import Sent
 from proxy.wire.http1 import Closing, Connection, State
-from proxy.wire.pool import AGE_SPREAD, AHEAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
+from proxy.wire.pool import AGE_SPREAD, AHEAD, BOLDNESS, CAUTION, HERD, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
 from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeTransport, FakeWaiter, Silence, turns
 
 LIMITS = PoolLimits(warm=0, max=3, idle_timeout=50.0, max_age=300.0, reply=1024)
@@ -48,9 +48,10 @@ class Rig:
     async def open(self, count: int = 1) -> list[Connection]:
         """Get so many connections, all new and active."""
         waiters = [await self.wait() for _ in range(count)]
-        for dial in self.dialer.pending:
-            dial.succeed()
-        await turns()
+        while self.dialer.pending:
+            for dial in self.dialer.pending:
+                dial.succeed()
+            await turns()
         return [waiter.connection for waiter in waiters]
 
     def serve(self, connection: Connection, said: bytes = OK) -> None:
@@ -837,6 +838,33 @@ async def burst(rig: Rig, size: int) -> int:
 
 
 AHEAD_LIMITS = replace(LIMITS, warm=2, max=100)
+
+
+async def test_those_who_wait_get_connections_opened_some_at_a_time_and_each_gets_one() -> None:
+    rig = Rig(replace(LIMITS, max=100))
+    waiting = [await rig.wait() for _ in range(64)]
+    assert rig.pool.opening == HERD
+
+    for count in range(1, 65):
+        rig.dialer.pending[0].succeed()
+        await turns()
+        assert rig.pool.opening == min(HERD, 64 - count)
+
+    assert len({waiter.connection for waiter in waiting}) == 64
+
+
+async def test_those_who_wait_are_served_by_connections_that_come_free_and_no_more_are_opened_for_them() -> None:
+    rig = Rig(replace(LIMITS, max=100))
+    (connection,) = await rig.open(1)
+    waiting = [await rig.wait() for _ in range(64)]
+
+    while not all(waiter.done for waiter in waiting):
+        rig.serve(connection)
+    for dial in rig.dialer.pending:
+        dial.succeed()
+    await turns()
+
+    assert len(rig.dialer.dials) == 1 + HERD
 
 
 async def test_one_call_more_than_there_ever_were_finds_a_connection() -> None:

@@ -50,7 +50,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
     },
     "commands": NOUNS
     | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
-    | {"pipeline", "traffic"},
+    | {"pipeline", "secret", "traffic"},
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.commands.diagnosis import Finding, Verdict, address, compared, diagnose, environment
-from proxy.commands.doctor import Diagnosis, tell
+from proxy.commands.doctor import Diagnosis, main, tell
 from proxy.commands.examination import QUESTION, Attempt, Examined, Examiner, Handshake, KeyTried, Speed, Trouble
 from proxy.settings import Origin, load
 from tests.certificates import Authority
@@ -364,35 +364,56 @@ def test_it_is_told_in_lines_that_fit_and_counted() -> None:
 # --- the command ---
 
 
-async def test_the_command_tells_what_is_well_and_what_is_wrong_by_its_exit_code() -> None:
+async def test_the_command_ends_well_where_nothing_is_wrong_and_shows_no_key() -> None:
     async with talon_one() as upstream:
         url = f"http://127.0.0.1:{upstream.port}"
-        well = await talon_proxy("doctor", upstream__url=url, api_key=KEY)
-        wrong = await talon_proxy("doctor", "--json", "--echo-url", f"{url}/ip", upstream__url=url, api_key=OTHER)
+        ended = await talon_proxy("doctor", upstream__url=url, api_key=KEY)
 
-    assert (well.code, well.err) == (0, "")
-    assert well.out.startswith(url)
-    assert well.out.endswith("Nothing is wrong.\n")
-    assert (wrong.code, wrong.err) == (1, "")
-    report = json.loads(wrong.out)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(url)
+    assert ended.out.endswith("Nothing is wrong.\n")
+    assert KEY not in ended.out
+
+
+async def test_the_command_compares(capsys: pytest.CaptureFixture[str]) -> None:
+    async with talon_one() as upstream:
+        url = f"http://127.0.0.1:{upstream.port}"
+        given = variables({"upstream__url": url, "api_key": KEY})
+        other = f"http://localhost:{upstream.port}"
+
+        assert await asyncio.to_thread(main, ["--compare", other], given) == 1
+
+    told = capsys.readouterr().out
+    assert "keys accepted" in told
+    assert other in told
+
+
+async def test_the_command_tells_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    async with talon_one() as upstream:
+        url = f"http://127.0.0.1:{upstream.port}"
+        given = variables({"upstream__url": url, "api_key": OTHER})
+
+        assert await asyncio.to_thread(main, ["--json", "--echo-url", f"{url}/ip"], given) == 1
+
+    told = capsys.readouterr()
+    report = json.loads(told.out)
     assert report["ok"] is False
     assert report["deployments"][0]["keys"][0]["status"] == 401
-    for output in (well.out, wrong.out):
-        assert KEY not in output
-        assert OTHER not in output
+    assert {"ok", "wrong", "note"} == {finding["verdict"] for finding in report["deployments"][0]["findings"]}
+    assert OTHER not in told.out
+    assert told.err == ""
 
 
-async def test_the_command_compares_and_says_so_of_a_url_it_cannot_take() -> None:
-    async with talon_one() as upstream:
-        url = f"http://127.0.0.1:{upstream.port}"
-        both = await talon_proxy(
-            "doctor", "--compare", f"http://localhost:{upstream.port}", upstream__url=url, api_key=KEY
-        )
-        clear = await talon_proxy("doctor", "--compare", "http://other.talon.one", upstream__url=url, api_key=KEY)
-        unset = await talon_proxy("doctor", api_key=KEY)
+def test_a_url_to_compare_with_that_would_show_a_key_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    given = variables({"upstream__url": "https://mycompany.talon.one", "api_key": KEY})
 
-    assert both.code == 1
-    assert "keys accepted" in both.out
-    assert (clear.code, unset.code) == (2, 2)
-    assert "must be https" in clear.err
-    assert "upstream.url" in unset.err
+    with pytest.raises(SystemExit) as ended:
+        main(["--compare", "http://other.talon.one"], given)
+
+    assert ended.value.code == 2
+    assert "must be https" in capsys.readouterr().err
+
+
+def test_without_settings_there_is_nothing_to_examine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([], variables({"api_key": KEY})) == 2
+    assert "upstream.url" in capsys.readouterr().err

@@ -55,7 +55,7 @@ class Memory:
     def knows(self, session: Session, profile: str) -> bool:
         """Tell whether the session belongs to this profile and may belong to no other: naming it again says nothing."""
         links = self._sessions.get(session)
-        return links is not None and links.pending is None and links.possible == (profile,)
+        return links is not None and not links.pending and links.possible == (profile,)
 
     def admitted(self, session: Session, profile: str) -> None:
         """Note that a call under way names this profile. One of the three below must follow."""

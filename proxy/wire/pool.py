@@ -36,6 +36,7 @@ CAUTION = 0.8  # of the idle time after which a peer was seen to close
 BOLDNESS = 1.05
 HELD_SHARE = 4
 REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to open ahead, after a failure
+HERD = 16  # openings at once for those who wait: with more, handshakes keep the connections there are from serving them
 AHEAD = 4  # openings at once that nobody waits for: no herd of handshakes, here or at Talon.One
 REPLACE_BEFORE = 1.0  # seconds before an idle connection is given up; of a short idle time at most a quarter
 
@@ -318,8 +319,8 @@ class Pool:
             self._tide.set(self._wheel.clock() + EBB)
 
     def _open_for_waiting(self) -> None:
-        """Open what those who wait need, as far as the maximum goes."""
-        needed = -(-len(self._waiting) // self._slots)
+        """Open what those who wait need, some at a time, as far as the maximum goes."""
+        needed = min(-(-len(self._waiting) // self._slots), HERD)
         while self.opening < needed and self._total < self._limits.max and not self._closing:
             self._begin_opening()
 

@@ -9,6 +9,7 @@ import pytest
 from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, ProxyError
 from proxy.fields import reply_table
 from proxy.messages import Sent
+from proxy.wire import connection as connections
 from proxy.wire.connection import Closing
 from proxy.wire.http1 import Connection, State
 from proxy.wire.pool import AGE_SPREAD, AHEAD, BOLDNESS, CAUTION, HERD, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
@@ -55,7 +56,7 @@ class Rig:
             await turns()
         return [waiter.connection for waiter in waiters]
 
-    def serve(self, connection: Connection, said: bytes = OK) -> None:
+    def serve(self, connection: connections.Connection, said: bytes = OK) -> None:
         """One exchange from begin to end."""
         Asked().send_on(connection)
         connection.data_received(said)

@@ -301,9 +301,9 @@ class Pool:
 
     @property
     def _wanted(self) -> int:
-        """How many connections there should be."""
+        """How many connections there should be: with slots for what is expected, and `warm` more."""
         warm, most = self._limits.warm, self._limits.max
-        return min(warm + -(-self._demand.expected // self._slots), most) if warm else 0
+        return min(max(-(-(self._demand.expected + warm) // self._slots), warm), most) if warm else 0
 
     def _expect(self, needed: int) -> None:
         """So many slots are needed at once, which may happen again."""

@@ -33,6 +33,8 @@ from proxy.upstream import Generation, Upstream
 from proxy.upstream import State as Serving
 from proxy.wire.http1 import Connection
 
+REFUSAL_EVERY = 60.0  # seconds between two complaints about the keys of one Application (U21)
+
 
 class Abandoned(Enum):
     """Setting `lanes.abandoned`: what becomes of a write that nobody waits for any more when its turn comes."""
@@ -68,8 +70,12 @@ class Attempts:
         clock: Callable[[], float],
         suspected: Callable[[Suspicion | None], None] = lambda _: None,
         rekeyed: Callable[[str, str], None] = lambda _, __: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`suspected`: see `Signs`. `rekeyed` is told when another key of an Application leads: its name, and which."""
+        """`suspected`: see `Signs`. `rekeyed` is told when another key of an Application leads: its name, and which.
+
+        `refused` is told, once a minute, of an Application whose calls are answered with 401.
+        """
         self._upstream = upstream
         self._lanes = lanes
         self._gates = gates
@@ -79,6 +85,8 @@ class Attempts:
         self.signs = Signs(clock, suspected)
         self._trials = Trials(clock)
         self._rekeyed = rekeyed
+        self._tell_refused = refused
+        self._refusals: dict[str, float] = {}  # when it was told last, by Application
         self._hold: Hold | None = None
         self.retried = dict.fromkeys(Reason, 0)
         self.unaffordable = dict.fromkeys(Reason, 0)
@@ -279,9 +287,17 @@ class Attempts:
             return
         self._judge(flight, reply)
 
+    def _count_refusal(self, flight: Flight) -> None:
+        application, now = flight.grant.application.name, self._clock()
+        if now - self._refusals.get(application, now - REFUSAL_EVERY) >= REFUSAL_EVERY:
+            self._refusals[application] = now
+            self._tell_refused(application)
+
     def _judge(self, flight: Flight, reply: Reply) -> None:
         """Try again after an error of Talon.One's, or hand it on."""
         status = reply.status
+        if status == UNAUTHORIZED and flight.key is not None:
+            self._count_refusal(flight)
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:

@@ -310,14 +310,15 @@ class App:
 
     async def _make_plan(self) -> None:
         """Plan the switch that the settings ask for, unless it is planned already, or was made."""
-        planned = self._settings.upstream.next
-        if self._plan is not None and self._plan.serves(planned):
+        planned, before = self._settings.upstream.next, self._plan
+        if before is not None and before.serves(planned):
             return
         await self._drop_plan()
         if planned.url is None or planned.at is None:
             return
-        if planned.at <= _now() and self._switcher.origin == planned.url:
-            return  # it began there
+        missed = before is not None and not before.done
+        if planned.at <= _now() and not missed:
+            return  # it began there, or was pointed elsewhere since on purpose
         self._plan = Plan(
             planned,
             self._switcher,

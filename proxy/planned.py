@@ -98,6 +98,11 @@ class Plan:
         if self.state is not State.DONE:
             self.state = State.CANCELLED
 
+    @property
+    def done(self) -> bool:
+        """The switch was made."""
+        return self.state is State.DONE
+
     def serves(self, planned: Next) -> bool:
         """Whether this is the plan that the settings ask for, with the keys they have now. Raises OSError."""
         if planned != self._planned or self.state is State.CANCELLED:

@@ -27,7 +27,7 @@ from proxy.traffic.hold import Hold
 from proxy.traffic.lanes import Ending, Lanes
 from proxy.traffic.retries import Budget, Reason
 from proxy.traffic.retries import Rules as RetryRules
-from proxy.traffic.signs import Signs, Suspicion, is_page
+from proxy.traffic.signs import PAGE, Signs, Suspicion
 from proxy.traffic.trials import UNAUTHORIZED, Trials, Verdict
 from proxy.upstream import Generation, Upstream
 from proxy.upstream import State as Serving
@@ -271,15 +271,17 @@ class Attempts:
         timeline = flight.timeline
         timeline.upstream += timeline.answered - timeline.sent
         status = reply.status
-        if flight.key is not None:
+        key = flight.key
+        if key is not None:
             if status == UNAUTHORIZED:
-                flight.key.uses.rejected += 1
+                key.uses.rejected += 1
             else:
-                flight.key.uses.accepted += 1
+                key.uses.accepted += 1
             if flight.trial is not None:
                 self._end_trial(flight, accepted=status != UNAUTHORIZED)
-        if (self.signs.any or status >= 300 or is_page(reply)) and not self._moved_on(flight):
-            self.signs.answered(flight.route.operation.name, reply)
+        signs = self.signs
+        if (status >= 300 or PAGE in reply.block or signs.suspicion is not None) and not self._moved_on(flight):
+            signs.answered(flight.route.operation.name, reply)
         if status < 400:
             self.land(flight, _masked(flight, reply) if status >= 300 else reply, None)
             return

@@ -35,14 +35,15 @@ from proxy.keyset import Ledger
 from proxy.observe.admin import Admin, Controls, Declined, Probes
 from proxy.observe.hashes import Hashes
 from proxy.observe.logs import AccessLog, Logs
-from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
+from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
+from proxy.overview import Overview
 from proxy.pipeline import Pipeline
 from proxy.planned import Plan
 from proxy.reloading import Reloader, ReloadFailed
 from proxy.report import Report
 from proxy.secret import Redactor
-from proxy.settings import Loaded, Origin, Settings, as_json, secrets, settings_hash
+from proxy.settings import Loaded, Origin, Settings, secrets, settings_hash
 from proxy.switching import NotAllowed, Switcher
 from proxy.talon.operations import OPERATIONS
 from proxy.target import Target, configured, target
@@ -104,6 +105,7 @@ class App:
             shared=self._shared,
             suspected=_suspected,
             rekeyed=_rekeyed,
+            refused=_refused,
         )
         self._callers = callers_of(settings)
         self._observers = Observers(self._metrics, self._access_log(settings))
@@ -140,11 +142,19 @@ class App:
             clock=time.monotonic,
             now=time.time,
         )
+        self._overview = Overview(
+            self._upstream,
+            self._switcher,
+            self._reloader,
+            self._traffic.attempts.signs,
+            plan=lambda: self._plan,
+            now=_now,
+        )
         self._admin = Admin(
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
             metrics=self._metrics.scrape,
             status=self.status,
-            controls=Controls(self._config, self._reload, self._switch, self.drain),
+            controls=Controls(self._overview.config, self._reload, self._switch, self.drain),
             token=settings.admin.token.reveal() if settings.admin.token else None,
             hosts=settings.admin.hosts,
         )
@@ -199,9 +209,8 @@ class App:
         started = self._wheel.clock()
         deadline = started + shutdown.timeout
         self.drain()
-        # What is held for a planned switch goes on where calls go now.
+        # A planned switch whose moment comes meanwhile is made: what it holds must not go to the old URL.
         await self._reloader.stop()
-        await self._drop_plan()
         await self._quiet(shutdown.quiet, started, deadline)
         await self._listener.close()
         cut_off = await self._land(deadline)
@@ -302,14 +311,15 @@ class App:
 
     async def _make_plan(self) -> None:
         """Plan the switch that the settings ask for, unless it is planned already, or was made."""
-        planned = self._settings.upstream.next
-        if self._plan is not None and self._plan.serves(planned):
+        planned, before = self._settings.upstream.next, self._plan
+        if before is not None and before.serves(planned):
             return
         await self._drop_plan()
         if planned.url is None or planned.at is None:
             return
-        if planned.at <= _now() and self._switcher.origin == planned.url:
-            return  # it began there
+        missed = before is not None and not before.done
+        if planned.at <= _now() and not missed:
+            return  # it began there, or was pointed elsewhere since on purpose
         self._plan = Plan(
             planned,
             self._switcher,
@@ -361,15 +371,6 @@ class App:
             "override": self._switcher.override is not None,
         }
 
-    def _config(self) -> Mapping[str, object]:
-        """See `observe.admin.Controls`."""
-        override = self._switcher.override
-        return {
-            **as_json(self._reloader.loaded),
-            "override": {"upstream.url": str(override)} if override is not None else {},
-            "restart_needed": self._reloader.restart,
-        }
-
     # --- what probes, metrics and operators are told ---
 
     def _shared(self, profile: Profile) -> None:
@@ -392,8 +393,8 @@ class App:
             "stage": self.stage.name.lower(),
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
-            "reload": self._reload_status(),
-            "upstream": self._upstream_status(),
+            "reload": self._overview.reload(),
+            "upstream": self._overview.upstream(),
             "downstream": {
                 "listen": list(self.addresses),
                 "connections": self._listener.connections,
@@ -401,91 +402,26 @@ class App:
             },
             "calls": self._metrics.totals(),
             "traffic": self._report.status(),
-            "keys": {name: " ".join(hints) for name, hints in self._upstream.current.keys.hints().items()},
-        }
-
-    def _upstream_status(self) -> Mapping[str, Any]:
-        generation = self._upstream.current
-        pool = generation.pool
-        status: dict[str, Any] = {
-            "url": str(generation.origin),
-            "generation": generation.number,
-            "state": generation.state.name.lower(),
-            "protocol": pool.protocol,
-            "name": {
-                "host": generation.egress.name.host,
-                "addresses": list(generation.egress.name.known),
-                "failing": generation.egress.name.failing,
-            },
-            "connections": {
-                "opening": pool.opening,
-                "active": pool.active - pool.held,
-                "held": pool.held,
-                "idle": pool.idle,
-                "opened": self._upstream.opened,
-                "closed": self._closed(),
-                "idle_limit_seconds": round(pool.idle_limit, 1),
-            },
-        }
-        if self._switcher.override is not None:
-            status["override"] = f"set at run time, until restart; configured is {configured(self._settings, _now())}"
-        if (move := self._switcher.move) is not None:
-            status["switching"] = {"url": move.url, "phase": move.phase}
-        if left := self._upstream.draining:
-            status["leaving"] = [
-                {"url": str(old.origin), "generation": old.number, "active": old.pool.active} for old in left
-            ]
-        if (plan := self._plan) is not None:
-            status["planned"] = {
-                "url": str(plan.url),
-                "at": plan.at.isoformat(),
-                "state": plan.state.name.lower(),
-                **({"reason": plan.reason} if plan.reason else {}),
-            }
-        if (suspicion := self._traffic.attempts.signs.moved) is not None:
-            status["moved"] = {"sign": suspicion.sign.value, "answers": suspicion.count, "advice": suspicion.advice}
-        return status
-
-    def _reload_status(self) -> Mapping[str, Any]:
-        reloader = self._reloader
-        return {
-            "successful": reloader.failure is None,
-            **({"reason": reloader.failure} if reloader.failure else {}),
-            **({"restart_needed": reloader.restart} if reloader.restart else {}),
+            "keys": self._overview.keys(),
         }
 
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
             traffic=lambda: self._report.numbers(),
-            connections=self._connections,
+            connections=lambda: self._overview.connections(),
             opened=lambda: self._upstream.opened,
-            closed=self._closed,
+            closed=lambda: self._overview.closed(),
             circuit=lambda: self._traffic.attempts.circuit.state.value,
             generation=lambda: self._upstream.current.number,
             override=lambda: self._switcher.override is not None,
             upstream=lambda: (self._upstream.current.origin.host, self._upstream.current.pool.protocol),
             credentials=self._ledger.counts,
-            expiries=self._expiries,
+            expiries=lambda: self._overview.expiries(),
             reloaded=lambda: (self._reloader.failure is None, self._reloader.reloaded),
             config_hash=lambda: self._settings_hash,
             log_dropped=lambda: self._logs.dropped,
         )
-
-    def _closed(self) -> dict[str, int]:
-        return {reason.value: count for reason, count in self._upstream.closed.items()}
-
-    def _connections(self) -> list[Connections]:
-        generations = [("current", self._upstream.current), *(("draining", old) for old in self._upstream.draining)]
-        return [
-            Connections(some.protocol, state, some.opening, active=some.active, idle=some.idle, held=some.held)
-            for state, generation in generations
-            for some in generation.pool.census()
-        ]
-
-    def _expiries(self) -> Mapping[str, float]:
-        applications = self._settings.applications.items()
-        return {name: found.expires.timestamp() for name, found in applications if found.expires is not None}
 
     # --- parts ---
 
@@ -514,6 +450,10 @@ def _suspected(suspicion: Suspicion | None) -> None:
 
 def _rekeyed(application: str, role: str) -> None:
     _LOG.warning("another API key leads", extra={"fields": {"application": application, "key": role}})
+
+
+def _refused(application: str) -> None:
+    _LOG.warning("Talon.One refuses the API key (401)", extra={"fields": {"application": application}})
 
 
 def _calm_collector() -> None:

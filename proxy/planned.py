@@ -98,11 +98,20 @@ class Plan:
         if self.state is not State.DONE:
             self.state = State.CANCELLED
 
+    @property
+    def done(self) -> bool:
+        """The switch was made."""
+        return self.state is State.DONE
+
     def serves(self, planned: Next) -> bool:
         """Whether this is the plan that the settings ask for, with the keys they have now. Raises OSError."""
         if planned != self._planned or self.state is State.CANCELLED:
             return False
-        return self._wanted is None or self.state is State.DONE or self._wanted == self._switcher.at(self.url)
+        return (
+            self._wanted is None
+            or self.state in (State.HOLDING, State.DONE)
+            or self._wanted == self._switcher.at(self.url)
+        )
 
     def _left(self) -> float:
         return (self.at - self._now()).total_seconds()
@@ -156,25 +165,41 @@ class Plan:
             hold.at = self._clock() + left
             await self._sleep(min(left, SLICE))
         self.state = State.HOLDING
-        if self._longest:
-            hold.at = min(hold.at, self._clock())
-            # Late, the other proxies have gone: only our own writes count.
-            await self._quiet(hold, 0.0 if late else min(SETTLE, self._longest))
-        async with self._switcher.lock:
+        hold.at = min(hold.at, self._clock())
+        # Late, the other proxies have gone: only our own writes count.
+        locked = await self._quiet(hold, 0.0 if late else min(SETTLE, self._longest))
+        if not locked:
+            self._unhold()
+            await self._switcher.lock.acquire()
+        try:
             if not self._switcher.serves(wanted):
                 self._switcher.commit(generation, wanted, why="planned")
                 self._serves = True
             self._switcher.settle(self._switcher.settings)
             self.state = State.DONE
+        finally:
+            self._switcher.lock.release()
 
-    async def _quiet(self, hold: Hold, settle: float) -> None:
-        """Wait until no write is under way, and for so many seconds; at most `upstream.next.hold`."""
+    async def _quiet(self, hold: Hold, settle: float) -> bool:
+        """Wait until no write is under way, and for so many seconds; at most `upstream.next.hold`.
+
+        From here on nobody else switches: it comes back with the switcher's lock. False: it could not be had in time.
+        """
+        lock, locked = self._switcher.lock, False
+        if not self._longest:
+            return False
         try:
             async with asyncio.timeout(self._longest):
+                locked = await lock.acquire()
                 await self._sleep(settle)
                 await hold.quiet(self._writing)
         except TimeoutError:
             _LOG.warning("writes to the old URL have not ended in time", extra={"fields": self._told()})
+        except BaseException:
+            if locked:
+                lock.release()
+            raise
+        return locked
 
     def _told(self) -> dict[str, object]:
         return {"url": str(self.url), "at": self.at.isoformat()}

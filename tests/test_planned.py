@@ -224,9 +224,33 @@ async def test_a_reload_under_way_at_the_moment_delays_the_swap(made: Callable[.
     async with rig.switcher.lock:
         await rig.wall.pass_by(1.0 + SETTLE)
         assert (rig.plan.state, rig.host) == (State.HOLDING, HERE.host)
-    await turns(20)
+    await rig.wall.pass_by(SETTLE)
 
     assert (rig.plan.state, rig.host) == (State.DONE, THERE.host)
+
+
+async def test_while_it_holds_nobody_else_switches(made: Callable[..., Rig]) -> None:
+    rig = made()
+    rig.writing = True
+    await rig.wall.pass_by(60.5)
+    other = asyncio.ensure_future(rig.switcher.switch(ELSEWHERE))
+    await turns(20)
+    assert rig.host == HERE.host
+
+    rig.written()
+    await rig.wall.pass_by(SETTLE)
+    await other
+    assert [generation.origin for generation in rig.hosts.made[-2:]] == [THERE, ELSEWHERE]
+    assert rig.host == ELSEWHERE.host
+
+
+async def test_one_that_is_dropped_while_it_holds_lets_the_writes_and_the_lock_go(made: Callable[..., Rig]) -> None:
+    rig = made()
+    rig.writing = True
+    await rig.wall.pass_by(60.5)
+    await rig.plan.stop()
+
+    assert (rig.unheld, rig.switcher.lock.locked(), rig.host) == (1, False, HERE.host)
 
 
 async def test_a_url_set_by_hand_gives_way_to_the_plan(made: Callable[..., Rig]) -> None:

@@ -43,12 +43,15 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "planned": frozenset({"settings", "switching", "target", "traffic", "upstream", "verification"}),
     "watching": frozenset(),
     "reloading": frozenset({"settings", "switching", "verification", "watching"}),
+    "overview": frozenset(
+        {"observe", "planned", "reloading", "settings", "switching", "target", "traffic", "upstream"}
+    ),
     "assembly": NOUNS
     | {"callers", "credentials", "fields", "keyset", "pipeline", "settings", "talon", "target", "traffic", "upstream"}
     | {"wire"},
     "app": NOUNS
-    | {"assembly", "fields", "keyset", "observe", "pipeline", "planned", "reloading", "report", "secret", "settings"}
-    | {"switching", "talon", "target", "traffic", "upstream", "verification", "wire"},
+    | {"assembly", "fields", "keyset", "observe", "overview", "pipeline", "planned", "reloading", "report"}
+    | {"secret", "settings", "switching", "talon", "target", "traffic", "upstream", "verification", "wire"},
     "commands": NOUNS
     | {"app", "assembly", "credentials", "fields", "observe", "pipeline", "reception", "secret", "settings"}
     | {"simulator", "sockets", "talon", "traffic", "wire"}

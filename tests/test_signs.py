@@ -43,7 +43,7 @@ def test_several_operations_with_nothing_but_a_sign_say_it(ear: Ear, status: int
 def test_a_certificate_that_is_refused_for_all_says_it_too(ear: Ear) -> None:
     for number in range(ENOUGH):
         ear.signs.failed(f"operation{number}", ConnectionRefused("x"))
-    assert not ear.signs.any
+    assert ear.signs.suspicion is None
     for number in range(ENOUGH):
         ear.signs.failed(f"operation{number}", CertificateError("x"))
 
@@ -64,7 +64,7 @@ def test_an_ordinary_answer_between_them_says_that_all_is_well(ear: Ear, status:
         ear.hear(status)
 
     assert ear.heard == []
-    assert not ear.signs.any
+    assert ear.signs.suspicion is None
 
 
 def test_when_it_is_over_that_is_told(ear: Ear) -> None:

@@ -221,6 +221,12 @@ async def test_a_proxy_that_starts_after_the_planned_moment_starts_at_the_new_ur
         assert b.seen == {KEY_B}
         assert not await override(proxy)
 
+        # The way back is by hand, and no reload undoes it.
+        assert (await switch(proxy, a.url)).status == 200
+        assert (await reload(proxy)).json["override"] is True
+        assert await served_by(proxy) == "a"
+        assert a.seen == {KEY_A}
+
 
 async def test_the_commands_switch_and_reload_a_running_proxy(hosts: tuple[Host, Host], tmp_path: Path) -> None:
     a, b = hosts

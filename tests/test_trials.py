@@ -102,7 +102,7 @@ async def test_two_bad_keys_are_tried_once_and_everybody_has_the_refusal() -> No
     assert key_of(made, fourth) == "next"
     made.reply_to(fourth)
     assert fourth.reply.status == 200
-    assert made.told == [("default", "next")]
+    assert made.told == ["default", ("default", "next")]
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 500, 503])
@@ -169,6 +169,17 @@ async def test_without_a_second_key_a_refusal_is_the_answer() -> None:
 
     assert first.reply.status == 401
     assert len(made.sent) == 1
+
+
+async def test_a_refused_key_is_told_once_a_minute() -> None:
+    """U21: whoever reads the log must learn of it, and nothing else."""
+    made = Shop()
+    made.upstream.ready = True
+    for _ in range(130):
+        made.reply_to(made.event("jane"), 401)
+        made.clock.advance(1.0)
+
+    assert made.told == ["default"] * 3
 
 
 async def test_a_refusal_of_an_unknown_path_or_of_a_callers_own_key_is_the_answer() -> None:

@@ -116,6 +116,7 @@ class Shop:
             clock=self.clock,
             shared=self.newly_shared.append,
             suspected=self.told.append,
+            refused=self.told.append,
             rekeyed=lambda application, role: self.told.append((application, role)),
         )
         self.lanes, self.attempts = self.traffic.lanes, self.traffic.attempts

@@ -43,7 +43,7 @@ from proxy.traffic.lanes import Ending, Lanes
 from proxy.traffic.pacing import Pacing
 from proxy.traffic.retries import Budget, Reason
 from proxy.traffic.retries import Rules as RetryRules
-from proxy.traffic.signs import Signs, Suspicion, is_page
+from proxy.traffic.signs import PAGE, Signs, Suspicion
 from proxy.traffic.trials import UNAUTHORIZED, Trials, Verdict
 from proxy.upstream import Generation, Upstream
 from proxy.upstream import State as Serving
@@ -52,6 +52,8 @@ from proxy.wire.connection import Connection
 _LOG = logging.getLogger(__name__)
 # Failures that say something of Talon.One, or of the way to it.
 _FELT = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
+
+REFUSAL_EVERY = 60.0  # seconds between two complaints about the keys of one Application (U21)
 
 
 class Abandoned(Enum):
@@ -90,8 +92,12 @@ class Attempts:
         clock: Callable[[], float],
         suspected: Callable[[Suspicion | None], None] = lambda _: None,
         rekeyed: Callable[[str, str], None] = lambda _, __: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`suspected`: see `Signs`. `rekeyed` is told when another key of an Application leads: its name, and which."""
+        """`suspected`: see `Signs`. `rekeyed` is told when another key of an Application leads: its name, and which.
+
+        `refused` is told, once a minute, of an Application whose calls are answered with 401.
+        """
         self._upstream = upstream
         self._lanes = lanes
         self._gates = gates
@@ -101,6 +107,8 @@ class Attempts:
         self.signs = Signs(clock, suspected)
         self._trials = Trials(clock)
         self._rekeyed = rekeyed
+        self._tell_refused = refused
+        self._refusals: dict[str, float] = {}  # when it was told last, by Application
         self._hold: Hold | None = None
         self.retried = dict.fromkeys(Reason, 0)
         self.unaffordable = dict.fromkeys(Reason, 0)
@@ -326,15 +334,17 @@ class Attempts:
             self._feel(flight, str(status), connecting=False)
         elif flight.generation is self._circuit_of:
             self.circuit.succeeded()
-        if flight.key is not None:
+        key = flight.key
+        if key is not None:
             if status == UNAUTHORIZED:
-                flight.key.uses.rejected += 1
+                key.uses.rejected += 1
             else:
-                flight.key.uses.accepted += 1
+                key.uses.accepted += 1
             if flight.trial is not None:
                 self._end_trial(flight, accepted=status != UNAUTHORIZED)
-        if (self.signs.any or status >= 300 or is_page(reply)) and not self._moved_on(flight):
-            self.signs.answered(flight.route.operation.name, reply)
+        signs = self.signs
+        if (status >= 300 or PAGE in reply.block or signs.suspicion is not None) and not self._moved_on(flight):
+            signs.answered(flight.route.operation.name, reply)
         if status < 400:
             self.land(flight, _masked(flight, reply) if status >= 300 else reply, None)
             return
@@ -344,9 +354,17 @@ class Attempts:
             return
         self._judge(flight, reply)
 
+    def _count_refusal(self, flight: Flight) -> None:
+        application, now = flight.grant.application.name, self._clock()
+        if now - self._refusals.get(application, now - REFUSAL_EVERY) >= REFUSAL_EVERY:
+            self._refusals[application] = now
+            self._tell_refused(application)
+
     def _judge(self, flight: Flight, reply: Reply) -> None:
         """Try again after an error of Talon.One's, or hand it on."""
         status = reply.status
+        if status == UNAUTHORIZED and flight.key is not None:
+            self._count_refusal(flight)
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:

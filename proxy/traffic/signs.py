@@ -13,6 +13,8 @@ from enum import Enum
 from proxy.errors import CertificateError, ProxyError
 from proxy.messages import Reply
 
+# Of the fields of a web page. By these and not by the body, which may be compressed.
+PAGE = b"text/html"
 ENOUGH = 5  # in a row, of different operations
 ENOUGH_ALIKE = 20  # in a row, of one operation
 
@@ -55,20 +57,15 @@ class Signs:
     def __init__(self, clock: Callable[[], float], tell: Callable[[Suspicion | None], None]) -> None:
         self._clock = clock
         self._tell = tell
-        self._suspicion: Suspicion | None = None
+        self.suspicion: Suspicion | None = None  # the last that was heard was a sign
 
     def __repr__(self) -> str:
-        return f"<Signs {self._suspicion}>"
-
-    @property
-    def any(self) -> bool:
-        """The last that was heard was a sign."""
-        return self._suspicion is not None
+        return f"<Signs {self.suspicion}>"
 
     @property
     def moved(self) -> Suspicion | None:
         """Give the suspicion, if it is strong."""
-        return self._suspicion if self._suspicion is not None and self._suspicion.told else None
+        return self.suspicion if self.suspicion is not None and self.suspicion.told else None
 
     def answered(self, operation: str, reply: Reply) -> None:
         """Look at an answer that is not an ordinary 2xx, or at any while there is a suspicion."""
@@ -76,7 +73,7 @@ class Signs:
             return  # a gateway's page says that Talon.One is down, not where it is
         if 300 <= reply.status < 400 and reply.status != 304:
             self._heard(Sign.REDIRECT, operation)
-        elif is_page(reply):
+        elif PAGE in reply.block:
             self._heard(Sign.WEB_PAGE, operation)
         else:
             self.forget()
@@ -88,22 +85,17 @@ class Signs:
 
     def forget(self) -> None:
         """It answers as an API does, or it is another one."""
-        suspicion, self._suspicion = self._suspicion, None
+        suspicion, self.suspicion = self.suspicion, None
         if suspicion is not None and suspicion.told:
             self._tell(None)
 
     def _heard(self, sign: Sign, operation: str) -> None:
-        suspicion = self._suspicion
+        suspicion = self.suspicion
         if suspicion is None or suspicion.sign is not sign:
-            suspicion = self._suspicion = Suspicion(sign, self._clock())
+            suspicion = self.suspicion = Suspicion(sign, self._clock())
         suspicion.count += 1
         suspicion.operations.add(operation)  # of a closed set
         enough = ENOUGH if len(suspicion.operations) > 1 else ENOUGH_ALIKE
         if suspicion.count >= enough and not suspicion.told:
             suspicion.told = True
             self._tell(suspicion)
-
-
-def is_page(reply: Reply) -> bool:
-    """Whether an answer is a web page. By its fields: the body may be compressed."""
-    return b"text/html" in reply.block

@@ -33,7 +33,7 @@ class Rules:
 class Traffic:
     """Lanes, gates, reads, memory, and the attempts of flights.
 
-    `shared` is told of each profile found to be shared; `suspected` and `rekeyed` as by `Attempts`.
+    `shared` is told of each profile found to be shared; `suspected`, `rekeyed` and `refused` as by `Attempts`.
     """
 
     def __init__(
@@ -45,12 +45,20 @@ class Traffic:
         shared: Callable[[Profile], None] = lambda _: None,
         suspected: Callable[[Suspicion | None], None] = lambda _: None,
         rekeyed: Callable[[str, str], None] = lambda _, __: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.lanes = make_lanes(rules, clock=clock, shared=shared)
         self.memory, self.sharing = self.lanes.memory, self.lanes.sharing
         self.gates, self.reads = self.lanes.gates, self.lanes.reads
         self.attempts = Attempts(
-            upstream, self.lanes, self.gates, rules.attempts, clock=clock, suspected=suspected, rekeyed=rekeyed
+            upstream,
+            self.lanes,
+            self.gates,
+            rules.attempts,
+            clock=clock,
+            suspected=suspected,
+            rekeyed=rekeyed,
+            refused=refused,
         )
 
     def follow(self, rules: Rules) -> None:

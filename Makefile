@@ -56,7 +56,7 @@ format: .venv/.test ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call (BENCH_ARGS='--help')
+bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call, bursts (BENCH_ARGS='--help')
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)

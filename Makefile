@@ -73,7 +73,7 @@ examples: .venv/.test example-packages .venv/examples/jest/node_modules ## Run t
 	npm install --prefix .venv/examples/jest --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
 	@touch $@
 
-bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call (BENCH_ARGS='--help')
+bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call, bursts (BENCH_ARGS='--help')
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)

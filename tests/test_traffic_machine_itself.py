@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy import pipeline
-from proxy.errors import CallTimeout, LaneFull, ProxyError
+from proxy.errors import CallTimeout, LaneFull
 from proxy.messages import Answer, Call, Reply
 from proxy.pipeline import Pipeline
 from proxy.traffic import retries
@@ -299,15 +299,13 @@ def applications_are_not_told_apart(patch: Patch) -> None:
 
 @broken("answered twice", ("open", 1), ("ask", "update s1"), ("ask", "update s1"), ("answer", 0))
 def answered_twice(patch: Patch) -> None:
-    inner = Pipeline.landed
+    def answer(self: Caller, reply: Reply, lines: bytes) -> None:
+        self.clear()
+        tell = self._answer
+        tell(reply, lines)
+        tell(reply, lines)
 
-    def landed(self: Pipeline, flight: Flight, reply: Reply, error: ProxyError | None) -> None:
-        callers = list(flight.callers)
-        inner(self, flight, reply, error)
-        flight.callers = callers[1:]
-        inner(self, flight, reply, error)
-
-    patch.setattr(Pipeline, "landed", landed)
+    patch.setattr(Caller, "answer", answer)
 
 
 @broken("a lane is too deep", *[("ask", "update s1", "alone")] * 5)

@@ -478,7 +478,9 @@ class Ledger:
         self._wrote_and_landed(flight)
         unknown = flight.is_unknown(request)
         told = b"Talon-Proxy-Outcome: unknown\r\n" in reply.block and reply.outcome is Sent.MAYBE
-        self.claim(unknown == told, "a write's outcome", record, reply.block)
+        # A 503 says nothing of an attempt before.
+        may_be_told = unknown or (reply.status == 503 and any(map(flight.is_unknown, flight.requests)))
+        self.claim(unknown <= told <= may_be_told, "a write's outcome", record, reply.block)
 
     def _must_be_worth_it(self, record: CallRecord, flight: FlightRecord) -> None:
         """A full queue is told only when it was tried often enough, or there was no time (§6)."""
@@ -722,7 +724,8 @@ class Ledger:
             self.claim(flight.flight in places, "lost its place", flight)
         elif flight.flight in places and all(older.over for older in flight.ahead):
             quarantined = flight.lanes and self.rung <= flight.touched + self.rules.quarantine
-            self.claim(flight.unknown_since is not None and quarantined, "keeps a place for nothing", flight)
+            doubt = any(map(flight.is_unknown, flight.requests))
+            self.claim(doubt and quarantined, "keeps a place for nothing", flight)
 
     def _check_way(self, flight: FlightRecord) -> None:
         """Nobody waits without need: for one ahead, for a gate, a connection, an answer, another attempt."""

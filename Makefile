@@ -1,14 +1,16 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
-TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl
+TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
+  nginx:nginx-light
 COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
-  tests/test_real_callers.py tests/test_stop.py tests/test_canary.py tests/test_many_calls.py tests/test_serve.py tests/test_routes.py
+  tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
+  tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
 
@@ -53,6 +55,11 @@ test-compiled: .venv/.test test-packages
 tests-compiled: build/compiled
 	PYTHONPATH=build/compiled $(BIN)/pytest -q --import-mode=append -p no:cacheprovider $(COMPILED_TESTS)
 
+machine: .venv/.test ## Search the traffic room for defects at random (EXAMPLES=2000 STEPS=80 SEED=…)
+	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
+	EXAMPLES=$(or $(EXAMPLES),2000) STEPS=$(or $(STEPS),80) \
+	  $(BIN)/pytest -q -o timeout=0 --hypothesis-seed=$$seed tests/test_traffic_machine.py
+
 format: .venv/.test ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -66,11 +73,22 @@ examples: .venv/.test example-packages .venv/examples/jest/node_modules ## Run t
 	npm install --prefix .venv/examples/jest --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
 	@touch $@
 
-bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call (BENCH_ARGS='--help')
+bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call, bursts (BENCH_ARGS='--help')
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
+
+switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
+	$(BIN)/python -m tests.switches $(SWITCHES)
+
+conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
+
+chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
 docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
 	$(BIN)/python -m proxy.settings.document
@@ -117,7 +135,7 @@ endef
 test-packages:
 	@missing=""; for pair in $(TEST_PROGRAMS); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	command -v php >/dev/null && php -m | grep -qx curl || missing="$$missing php-curl"; \
-	[ -z "$$missing" ] || $(call install,$$missing,Tests with real callers need more programs) || echo "those tests will be skipped" >&2
+	[ -z "$$missing" ] || $(call install,$$missing,Tests with real callers and servers need more programs) || echo "those tests will be skipped" >&2
 
 compile-packages:
 	@$(can_compile) || $(call install,$(COMPILE_PACKAGES),$(CANNOT_COMPILE))

@@ -10,21 +10,24 @@ The walk of a call:
     traffic.flights  nobody ahead: gates (shared profiles, dry calls), then
     traffic.attempts begin: the current generation's pool gives a connection, or the flight waits for one; the request
                      is signed and sent in the step in which it has a connection
-    wire.http1       bytes → Reply, or an error that knows whether anything was sent
+    wire.pool        opens ahead of demand: names → egress (an address, a proxy's tunnel) → dialing (TLS)
+    wire.http1,      bytes → Reply, or an error that knows whether anything was sent; ALPN says which of the two
+    wire.http2
     traffic.attempts retries says whether it is tried again, its place kept; else the flight lands
     pipeline         errors.to_reply where it failed; each caller's own header lines
     wire.downstream  Reply → bytes, in the order of the calls; observe reads the Timeline once
     traffic.lanes    the flight is done, and those behind it go on; later, where nobody knows what became of it
 
 Rooms: `wire` is HTTP on sockets and knows nothing of Talon.One. `talon` is what is known of Talon.One, pure. `traffic`
-decides when a call may go, and opens no socket. `observe` is what operators see. `settings` are read once; `app` builds
-everything and hands collaborators in; nothing is global but remembered spellings (`wire.fieldtable`, bounded).
-`commands` are what people type; `simulator` is a Talon.One to run against. Imports point one way: messages, errors ←
-wire, talon ← traffic ← pipeline ← app ← commands; `wire` and `observe` know neither `talon` nor `traffic`
-(tests/test_shape.py).
+decides when a call may go, and opens no socket. `observe` is what operators see. `settings` are read whole; `assembly`
+makes parts and rules of them, and `app` puts the parts together; nothing is global but remembered spellings
+(`wire.fieldtable`, bounded). `commands` are what people type; `simulator` is a Talon.One to run against. Imports point
+one way: messages, errors ← wire, talon ← traffic ← pipeline ← app ← commands; `wire` and `observe` know neither `talon`
+nor `traffic` (tests/test_shape.py).
 
-No flight and no call has a task: they move in the steps in which something happens. Tasks are for what takes its own
-time: opening a connection, a reply too large to hold, the stop.
+What changes while it runs: `target` says where calls shall go, `verification` whether that is Talon.One and takes our
+keys, `upstream` swaps one generation (URL, `keyset`, pool) for another in one step. `switching` is the one place that
+does so: asked by operators, by `reloading` (files `watching` sees change), or at a `planned` moment.
 
 What always holds (the numbers of design §7; tests/test_traffic_machine.py walks at random and looks after every step):
 
@@ -37,7 +40,7 @@ What always holds (the numbers of design §7; tests/test_traffic_machine.py walk
    order; one that was sent ends by its answer, its time-out or hold, or the last deadline of the shutdown.
 5. Every call is answered exactly once, or its caller has left, and with its own answer.
 6. A key is in no log, metric, error, status or repr, and is sent only to the host of its generation.
-7. Order survives a retry, a rotation and a switch of the upstream.
+7. Order survives a switch of the upstream, a reload, a rotation and a retry.
 8. Nothing hop-by-hop crosses; end-to-end fields keep order, case and repeats; target and body bytes cross unchanged.
    `Accept-Encoding` alone is reduced to what can be read here.
 9. Memory is bounded: heads, bodies, replies, calls per connection, connections, lanes, gates, open reads and what is

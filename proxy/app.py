@@ -2,8 +2,10 @@
 
 Start: 1. upstream, its warm connections on their way · 2. admin · 3. traffic · 4. ready.
 
-Stop: 1. not ready, answers say `Connection: close`, callers are still taken · 2. when no call has come for
-`shutdown.quiet`, the listeners close · 3. flights land; what was not sent when time runs short gets 503 ·
+A reload or a switch builds first, then replaces (`reloading`, `switching`); nothing in here is changed piece by piece.
+
+Stop: 1. no reload, no switch; not ready, answers say `Connection: close`, callers are still taken · 2. when no call has
+come for `shutdown.quiet`, the listeners close · 3. flights land; what was not sent when time runs short gets 503 ·
 4. downstream connections close · 5. upstream · 6. admin. All within `shutdown.timeout`; a second signal ends it
 at once.
 """
@@ -13,45 +15,50 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
 from proxy import __version__
-from proxy.callers import Callers
-from proxy.credentials import Application, Credentials
-from proxy.fields import reply_table, request_table
-from proxy.observe.admin import Admin, Probes
+from proxy.assembly import (
+    callers_of,
+    credentials_of,
+    downstream_rules,
+    generation_of,
+    pipeline_rules,
+    routes_of,
+    traffic_rules,
+)
+from proxy.fields import request_table
+from proxy.keyset import Ledger
+from proxy.observe.admin import Admin, Controls, Declined, Probes
 from proxy.observe.hashes import Hashes
 from proxy.observe.logs import AccessLog, Logs
-from proxy.observe.metrics import Connections, LoopLag, Metrics, Pulled
+from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
+from proxy.overview import Overview
 from proxy.pipeline import Pipeline
-from proxy.pipeline import Rules as PipelineRules
+from proxy.planned import Plan
+from proxy.reloading import Reloader, ReloadFailed
 from proxy.report import Report
-from proxy.settings import Settings, settings_hash
+from proxy.secret import Redactor
+from proxy.settings import Loaded, Origin, Settings, secrets, settings_hash
+from proxy.switching import NotAllowed, Switcher
 from proxy.talon.operations import OPERATIONS
-from proxy.talon.routes import Routes
-from proxy.traffic.attempts import Abandoned
-from proxy.traffic.attempts import Rules as AttemptRules
-from proxy.traffic.lanes import Rules as LaneRules
-from proxy.traffic.retries import Rules as RetryRules
+from proxy.target import Target, configured, target
 from proxy.traffic.sharing import Profile
-from proxy.traffic.traffic import Rules as TrafficRules
+from proxy.traffic.signs import Suspicion
 from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
-from proxy.wire.dialing import tls_context
-from proxy.wire.downstream import Limits, Timeouts
-from proxy.wire.heads import RequestLimits
+from proxy.verification import Unverified
 from proxy.wire.listener import CannotListen, Listener
-from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
 
-__all__ = ["App", "CannotListen", "Stage", "callers_of", "credentials_of", "request_limits", "routes_of"]
+__all__ = ["App", "CannotListen", "Stage"]
 
 _LOG = logging.getLogger(__name__)
 STARTUP_GRACE = 5.0  # seconds after which a start without warm connections counts as started
-PROTOCOL = "http/1.1"
 
 
 class Stage(Enum):
@@ -63,47 +70,15 @@ class Stage(Enum):
     STOPPED = auto()
 
 
-def credentials_of(settings: Settings) -> Credentials:
-    """Build the credentials that settings describe."""
-    applications = settings.applications.values()
-    return Credentials(
-        [
-            Application(application.name, application.environment, testing=application.kind == "testing")
-            for application in applications
-        ],
-        {application.name: application.api_key for application in applications if application.api_key is not None},
-        tokens=settings.clients.tokens,
-        management=settings.management.api_key,
-        inject=settings.clients.inject,
-    )
-
-
-def routes_of(settings: Settings) -> Routes:
-    """Build the table of what is forwarded."""
-    return Routes(
-        extra=[str(template) for template in settings.routes.extra],
-        management=settings.management.api_key is not None,
-    )
-
-
-def callers_of(settings: Settings) -> Callers:
-    """Build the check of who may call."""
-    return Callers(hosts=settings.clients.hosts, allow_browsers=settings.clients.allow_browsers)
-
-
-def request_limits(settings: Settings) -> RequestLimits:
-    """Build the bounds of one request."""
-    limits = settings.limits
-    return RequestLimits(head=limits.head, fields=limits.fields, target=limits.target, body=limits.body)
-
-
 class App:
-    """The whole proxy, in the running loop. Raises OSError where the CA file cannot be read."""
+    """The whole proxy, in the running loop. Raises OSError or ValueError for a file of `upstream.tls` it cannot use."""
 
-    def __init__(self, settings: Settings, logs: Logs, *, credentials: Credentials) -> None:
+    def __init__(
+        self, loaded: Loaded, logs: Logs, *, redactor: Redactor, load: Callable[[], Loaded] | None = None
+    ) -> None:
+        """`redactor` is what `logs` redacts by. `load` reads the settings anew; None: they are never reloaded."""
         loop = asyncio.get_running_loop()
-        self._settings = settings
-        self._settings_hash = settings_hash(settings)
+        settings = loaded.settings
         self._started_at = time.monotonic()
         self.stage = Stage.STARTING
         self._started = False  # as `/startupz` tells it
@@ -111,44 +86,85 @@ class App:
         self.admin_addresses: Sequence[str] = ()
         self._wheel = Wheel(time.monotonic, loop.call_later)
         self._logs = logs
-        self._credentials = credentials
+        self._ledger = Ledger()
         self._metrics = Metrics(
             self._pulled(),
             operations=[operation.name for operation in OPERATIONS],
-            applications=credentials.applications,
+            applications=credentials_of(settings).applications,
             version=__version__,
             clock=time.monotonic,
             now=time.time,
         )
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
-        self._upstream = Upstream(self._generation())
+        start = target(settings, configured(settings, _now()))
+        self._upstream = Upstream(self._generation(settings, start))
         self._traffic = Traffic(
-            self._upstream, credentials, traffic_rules(settings), clock=time.monotonic, shared=self._shared
+            self._upstream,
+            traffic_rules(settings),
+            clock=time.monotonic,
+            shared=self._shared,
+            suspected=_suspected,
+            rekeyed=_rekeyed,
+            refused=_refused,
         )
+        self._callers = callers_of(settings)
+        self._observers = Observers(self._metrics, self._access_log(settings))
         self._pipeline = Pipeline(
             routes_of(settings),
-            callers_of(settings),
-            credentials,
+            self._callers,
+            credentials_of(settings),
             self._traffic,
-            Observers(self._metrics, AccessLog(logs, settings.log.access.mode, settings.log.access.rate)),
+            self._observers,
             self._wheel,
             rules=pipeline_rules(settings),
         )
         key = settings.log.hash_key
-        self._report = Report(
-            self._traffic, lambda: self._pipeline.flights, Hashes(key.reveal() if key else None), time.monotonic
+        hashes = Hashes(key.reveal() if key else None)
+        self._report = Report(self._traffic, lambda: self._pipeline.flights, hashes, clock=time.monotonic)
+        self._listener = Listener(self._pipeline, self._wheel, request_table(), *downstream_rules(settings))
+        self._switcher = Switcher(
+            settings,
+            self._upstream,
+            start,
+            make=self._generation,
+            swapped=self._traffic.attempts.signs.forget,
+            clock=time.monotonic,
+            now=_now,
         )
-        self._listener = Listener(self._pipeline, self._wheel, request_table(), *_downstream(settings))
+        self._plan: Plan | None = None
+        self._reloader = Reloader(
+            loaded,
+            load,
+            self._switcher,
+            build=self._build,
+            learn=lambda settings: redactor.know(secrets(settings)),
+            settled=self._make_plan,
+            clock=time.monotonic,
+            now=time.time,
+        )
+        self._overview = Overview(
+            self._upstream,
+            self._switcher,
+            self._reloader,
+            self._traffic.attempts.signs,
+            plan=lambda: self._plan,
+            now=_now,
+        )
         self._admin = Admin(
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
             metrics=self._metrics.scrape,
             status=self.status,
+            controls=Controls(self._overview.config, self._reload, self._switch, self.drain),
             token=settings.admin.token.reveal() if settings.admin.token else None,
             hosts=settings.admin.hosts,
         )
 
     def __repr__(self) -> str:
         return f"<App {self.stage.name} {self._upstream.current!r}>"
+
+    @property
+    def _settings(self) -> Settings:
+        return self._reloader.settings
 
     # --- life ---
 
@@ -165,6 +181,8 @@ class App:
             await self._end()
             raise
         self._lag.start()
+        self._reloader.start()
+        await self._make_plan()
         _calm_collector()
         self.stage = Stage.SERVING
         _LOG.info("serving", extra={"fields": self._told()})
@@ -179,22 +197,34 @@ class App:
             raise CannotListen(" or ".join(map(str, addresses)), port, error) from error
 
     def _told(self) -> Mapping[str, object]:
-        return {"listen": list(self.addresses), "admin": list(self.admin_addresses), "upstream": self._origin}
+        return {
+            "listen": list(self.addresses),
+            "admin": list(self.admin_addresses),
+            "upstream": str(self._switcher.origin),
+        }
 
     async def stop(self) -> int:
         """SERVING ⇒ DRAINING ⇒ STOPPED. Returns how many calls were cut off."""
         shutdown = self._settings.shutdown
         started = self._wheel.clock()
         deadline = started + shutdown.timeout
-        self.stage = Stage.DRAINING
-        self._listener.draining = True
-        _LOG.info("draining", extra={"fields": {"in_flight": self._pipeline.in_flight}})
+        self.drain()
+        # A planned switch whose moment comes meanwhile is made: what it holds must not go to the old URL.
+        await self._reloader.stop()
         await self._quiet(shutdown.quiet, started, deadline)
         await self._listener.close()
         cut_off = await self._land(deadline)
         await self._end()
         _LOG.info("stopped", extra={"fields": {"cut_off": cut_off, "seconds": round(self._wheel.clock() - started, 3)}})
         return cut_off
+
+    def drain(self) -> Mapping[str, object]:
+        """SERVING ⇒ DRAINING: callers are sent elsewhere, and served while they come. The end is the signal's."""
+        if self.stage is Stage.SERVING:
+            self.stage = Stage.DRAINING
+            self._listener.draining = True
+            _LOG.info("draining", extra={"fields": {"in_flight": self._pipeline.in_flight}})
+        return {"stage": self.stage.name.lower(), "in_flight": self._pipeline.in_flight}
 
     async def _quiet(self, quiet: float, started: float, deadline: float) -> None:
         """Wait until no call has arrived for `quiet` seconds, leaving the last ones time to land."""
@@ -217,7 +247,7 @@ class App:
         self._pipeline.refuse_unsent()
         cut_off = self._pipeline.in_flight + self._listener.unwritten
         # What was sent lands as lost, with an unknown outcome: its callers are told that rather than nothing.
-        self._upstream.current.abort()
+        self._upstream.abort()
         try:
             async with asyncio.timeout(max(deadline - self._wheel.clock(), 0.0)):
                 await self._pipeline.drained()
@@ -229,7 +259,9 @@ class App:
 
     async def _end(self) -> None:
         self._lag.stop()
-        await self._upstream.current.drain()
+        await self._reloader.stop()
+        await self._drop_plan()
+        await self._upstream.close()
         await self._admin.stop()
         self._wheel.stop()
         self.stage = Stage.STOPPED
@@ -240,10 +272,7 @@ class App:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, None)
-        # Unhandled it would end the process, and the calls in flight with it.
-        loop.add_signal_handler(
-            signal.SIGHUP, _LOG.warning, "SIGHUP ignored: settings cannot be reloaded yet; restart to apply them"
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask, "SIGHUP")
         await self.start(ipv6_optional=ipv6_optional)
         await signals.get()
         stopping = loop.create_task(self.stop(), name="stop")
@@ -256,6 +285,91 @@ class App:
         stopping.cancel()
         self._listener.remove_sockets()
         return 1 if self._pipeline.in_flight else 0
+
+    # --- what changes while it runs ---
+
+    def _build(self, settings: Settings) -> Callable[[], None]:
+        """Make all that follows from settings, and give what puts it into effect."""
+        credentials, routes, access_log = credentials_of(settings), routes_of(settings), self._access_log(settings)
+        for_pipeline, for_traffic, downstream = (
+            pipeline_rules(settings),
+            traffic_rules(settings),
+            downstream_rules(settings),
+        )
+        token = settings.admin.token.reveal() if settings.admin.token else None
+
+        def put_into_effect() -> None:
+            self._metrics.know(credentials.applications)
+            self._pipeline.follow(routes, self._callers, credentials, for_pipeline)
+            self._traffic.follow(for_traffic)
+            self._listener.follow(*downstream)
+            self._observers.follow(self._metrics, access_log)
+            self._logs.level = settings.log.level
+            self._admin.token = token
+
+        return put_into_effect
+
+    async def _make_plan(self) -> None:
+        """Plan the switch that the settings ask for, unless it is planned already, or was made."""
+        planned, before = self._settings.upstream.next, self._plan
+        if before is not None and before.serves(planned):
+            return
+        await self._drop_plan()
+        if planned.url is None or planned.at is None:
+            return
+        missed = before is not None and not before.done
+        if planned.at <= _now() and not missed:
+            return  # it began there, or was pointed elsewhere since on purpose
+        self._plan = Plan(
+            planned,
+            self._switcher,
+            hold=self._traffic.attempts.hold,
+            unhold=self._traffic.attempts.unhold,
+            writing=self._pipeline.writing,
+            clock=time.monotonic,
+            now=_now,
+            sleep=asyncio.sleep,
+        )
+        self._plan.start()
+
+    async def _drop_plan(self) -> None:
+        plan, self._plan = self._plan, None
+        if plan is not None:
+            await plan.stop()
+
+    async def _reload(self) -> Mapping[str, object]:
+        """See `observe.admin.Controls`."""
+        if self.stage is not Stage.SERVING:
+            raise Declined("the proxy is draining")
+        try:
+            done = await self._reloader.reload("POST /-/reload")
+        except ReloadFailed as error:
+            raise Declined(str(error)) from error
+        return {
+            "changed": done.changed,
+            "restart_needed": done.restart,
+            "warnings": done.warnings,
+            "generation": self._upstream.current.number,
+            "url": str(self._switcher.origin),
+            "override": self._switcher.override is not None,
+            "settings": self._settings_hash,
+        }
+
+    async def _switch(self, url: str, force: bool) -> Mapping[str, object]:
+        """See `observe.admin.Controls`."""
+        if self.stage is not Stage.SERVING:
+            raise Declined("the proxy is draining")
+        try:
+            generation = await self._switcher.switch(Origin.parse(url), force=force)
+        except (NotAllowed, Unverified, OSError) as error:
+            raise Declined(str(error)) from error
+        except ValueError as error:
+            raise Declined(f"url {error}") from error
+        return {
+            "generation": generation.number,
+            "url": str(generation.origin),
+            "override": self._switcher.override is not None,
+        }
 
     # --- what probes, metrics and operators are told ---
 
@@ -274,28 +388,13 @@ class App:
 
     def status(self) -> Mapping[str, Any]:
         """Give what `/status` shows. No ids, no keys."""
-        generation = self._upstream.current
-        pool = generation.pool
         return {
             "version": __version__,
             "stage": self.stage.name.lower(),
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
-            "upstream": {
-                "url": self._origin,
-                "generation": generation.number,
-                "state": generation.state.name.lower(),
-                "protocol": PROTOCOL,
-                "connections": {
-                    "opening": pool.opening,
-                    "active": pool.active - pool.held,
-                    "held": pool.held,
-                    "idle": pool.idle,
-                    "opened": pool.opened,
-                    "closed": self._closed(),
-                    "idle_limit_seconds": round(pool.idle_limit, 1),
-                },
-            },
+            "reload": self._overview.reload(),
+            "upstream": self._overview.upstream(),
             "downstream": {
                 "listen": list(self.addresses),
                 "connections": self._listener.connections,
@@ -303,99 +402,58 @@ class App:
             },
             "calls": self._metrics.totals(),
             "traffic": self._report.status(),
-            "keys": self._credentials.hints(),
+            "keys": self._overview.keys(),
         }
 
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
             traffic=lambda: self._report.numbers(),
-            connections=self._connections,
-            opened=lambda: self._upstream.current.pool.opened,
-            closed=self._closed,
+            connections=lambda: self._overview.connections(),
+            opened=lambda: self._upstream.opened,
+            closed=lambda: self._overview.closed(),
             circuit=lambda: self._traffic.attempts.circuit.state.value,
             generation=lambda: self._upstream.current.number,
-            upstream=lambda: (self._settings.upstream.url.host, PROTOCOL),
+            override=lambda: self._switcher.override is not None,
+            upstream=lambda: (self._upstream.current.origin.host, self._upstream.current.pool.protocol),
+            credentials=self._ledger.counts,
+            expiries=lambda: self._overview.expiries(),
+            reloaded=lambda: (self._reloader.failure is None, self._reloader.reloaded),
             config_hash=lambda: self._settings_hash,
             log_dropped=lambda: self._logs.dropped,
         )
 
-    def _closed(self) -> dict[str, int]:
-        return {reason.value: count for reason, count in self._upstream.current.pool.closed.items()}
-
-    def _connections(self) -> list[Connections]:
-        pool = self._upstream.current.pool
-        held = pool.held
-        return [Connections(PROTOCOL, "current", pool.opening, active=pool.active - held, idle=pool.idle, held=held)]
-
     # --- parts ---
 
     @property
-    def _origin(self) -> str:
-        return str(self._settings.upstream.url)
+    def _settings_hash(self) -> str:
+        return settings_hash(self._settings)
 
-    def _generation(self) -> Generation:
-        upstream = self._settings.upstream
-        connections = upstream.connections
-        return Generation(
-            upstream.url,
-            tls_context(upstream.tls.ca_file) if upstream.url.secure else None,
-            self._wheel,
-            PoolLimits(
-                connections.warm,
-                connections.max,
-                connections.idle_timeout,
-                connections.max_age,
-                self._settings.limits.reply,
-            ),
-            table=reply_table(allow_browsers=self._settings.clients.allow_browsers),
-            connect_timeout=upstream.timeouts.connect,
-            ended=self._metrics.connection_closed,
-        )
+    def _access_log(self, settings: Settings) -> AccessLog:
+        return AccessLog(self._logs, settings.log.access.mode, settings.log.access.rate)
+
+    def _generation(self, settings: Settings, wanted: Target) -> Generation:
+        return generation_of(settings, wanted, self._wheel, self._ledger, ended=self._metrics.connection_closed)
 
 
-def pipeline_rules(settings: Settings) -> PipelineRules:
-    """Give what settings mean for the pipeline."""
-    timeouts = settings.upstream.timeouts
-    return PipelineRules(
-        timeouts.total,
-        {name: timeouts.total_of(name) for name in timeouts.operations},
-        settings.base_path,
-        settings.limits.inspect,
-        settings.coalescing.enabled,
-        frozenset(settings.coalescing.off),
-    )
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
-def traffic_rules(settings: Settings) -> TrafficRules:
-    """Give what settings mean for the traffic room."""
-    lanes, retries, conflict = settings.lanes, settings.retries, settings.retries.conflict
-    return TrafficRules(
-        AttemptRules(
-            settings.upstream.timeouts.response,
-            settings.upstream.timeouts.operations,
-            hold=lanes.hold,
-            quarantine=lanes.quarantine,
-            abandoned=Abandoned(lanes.abandoned),
-            inspect=settings.limits.inspect,
-            generate_keys=retries.generate_idempotency_keys,
-            management_rate=settings.management.rate,
-            retries=RetryRules(retries.connection, conflict.tries, conflict.base, conflict.cap, retries.budget),
-        ),
-        lanes=LaneRules(lanes.enabled, lanes.depth, lanes.dry_width, settings.coalescing.max_callers),
-        memory=lanes.memory,
-        shared_profiles=lanes.shared_profiles,
-        shared_after=lanes.shared_after,
-        concurrency=settings.limits.concurrency,
-    )
+def _suspected(suspicion: Suspicion | None) -> None:
+    if suspicion is None:
+        _LOG.info("Talon.One answers as an API again")
+    else:
+        fields = {"sign": suspicion.sign.value, "advice": suspicion.advice}
+        _LOG.warning("Talon.One may have moved", extra={"fields": fields})
 
 
-def _downstream(settings: Settings) -> tuple[Limits, Timeouts]:
-    limits, timeouts = settings.limits, settings.timeouts
-    return (
-        Limits(request_limits(settings), limits.pipeline, limits.connections),
-        Timeouts(timeouts.head, timeouts.body, timeouts.write, timeouts.keep_alive),
-    )
+def _rekeyed(application: str, role: str) -> None:
+    _LOG.warning("another API key leads", extra={"fields": {"application": application, "key": role}})
+
+
+def _refused(application: str) -> None:
+    _LOG.warning("Talon.One refuses the API key (401)", extra={"fields": {"application": application}})
 
 
 def _calm_collector() -> None:

@@ -17,7 +17,10 @@ usage: talon-proxy COMMAND [--KEY VALUE …]
   simulate   a simulated Talon.One to develop and test against: talon-proxy simulate --help
   config     whether the settings are right, what they are and where each came from: talon-proxy config --help
   explain    what would become of a call, without sending it: explain METHOD PATH [--body FILE] [--header LINE]
+  doctor     is the way to Talon.One as it should be: name, TLS, speed, keys, address; --compare URL before a move
   status     what a running proxy does; --watch follows it, --json prints it for programs
+  switch     point a running proxy at another URL of Talon.One: switch URL
+  reload     let a running proxy read its settings again
   health     exec probe: can the proxy answer at all? --wait 30s asks until it can
   ready      exec probe: may callers be sent to it? --wait 30s asks until they may
   hash       an id as logs show it: hash ID
@@ -77,10 +80,28 @@ def _explain(arguments: Sequence[str]) -> int:
     return explain(arguments, os.environ)
 
 
+def _doctor(arguments: Sequence[str]) -> int:
+    from proxy.commands.doctor import main as doctor
+
+    return doctor(arguments, os.environ)
+
+
 def _status(arguments: Sequence[str]) -> int:
     from proxy.commands.status import main as status
 
     return status(arguments, os.environ)
+
+
+def _switch(arguments: Sequence[str]) -> int:
+    from proxy.commands.changes import main as change
+
+    return change("switch", arguments, os.environ)
+
+
+def _reload(arguments: Sequence[str]) -> int:
+    from proxy.commands.changes import main as change
+
+    return change("reload", arguments, os.environ)
 
 
 def _health(arguments: Sequence[str]) -> int:
@@ -117,7 +138,10 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": _simulate,
     "config": _config,
     "explain": _explain,
+    "doctor": _doctor,
     "status": _status,
+    "switch": _switch,
+    "reload": _reload,
     "health": _health,
     "ready": _ready,
     "hash": _hash,

@@ -1,19 +1,18 @@
-"""The only room that holds keys: which Application a call is for, and how it is signed.
+"""Which Application a call is for, and whether its caller may use that Application's key.
 
-`authorise` chooses once, on arrival; `sign` gives the `Authorization` line anew for every attempt, so that a call
-that waited leaves with the key of the moment it is sent. A caller's own `Authorization` never crosses unless
-`clients.inject` says so. Keys leave this room only inside that line.
+`authorise` chooses once, on arrival. Keys are not known here: they belong to the host that they are sent to
+(`keyset`), and a call that waited leaves with the key of the moment. A caller's own `Authorization` never crosses
+unless `clients.inject` says so.
 """
 
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.errors import DownstreamError, RefusedError, Unauthorized
-from proxy.messages import Reply
-from proxy.secret import MASK, Secret
+from proxy.secret import Secret
 from proxy.talon.routes import Surface
 
 DEFAULT = "default"
@@ -44,30 +43,31 @@ class Grant:
         """The environment that the call belongs to; None: to all, as calls of the Management API do."""
         return None if self.surface is Surface.MANAGEMENT else self.application.environment
 
+    @property
+    def own_line(self) -> bytes:
+        """The caller's own `Authorization` line, or nothing where it passes an empty one."""
+        return b"Authorization: %b\r\n" % self.passed if self.passed else b""
+
 
 class Credentials:
-    """Keys by Application, tokens by caller. `inject` as in the settings: `always`, `when_missing` or `off`."""
+    """Tokens by caller, Applications by name; `keyed` are those that have a key of ours.
+
+    `inject` as in the settings: `always`, `when_missing` or `off`.
+    """
 
     def __init__(
         self,
         applications: Iterable[Application],
-        keys: Mapping[str, Secret],
+        keyed: Collection[str],
         *,
         tokens: Mapping[Secret, str] | None = None,
-        management: Secret | None = None,
         inject: str = "always",
     ) -> None:
         self._applications = {application.name: application for application in applications}
         if not self._applications:
             self._applications = {DEFAULT: Application(DEFAULT)}
-        self._lines = {name: b"Authorization: ApiKey-v1 %b\r\n" % key.reveal().encode() for name, key in keys.items()}
-        self._management = (
-            b"Authorization: ManagementKey-v1 %b\r\n" % management.reveal().encode() if management else None
-        )
+        self._keyed = frozenset(keyed)
         self._tokens = [(token, self._applications[name]) for token, name in (tokens or {}).items()]
-        self._secrets = [
-            secret.reveal() for secret in (*keys.values(), *(tokens or {}), *([management] if management else []))
-        ]
         self._inject = inject
         self._salt = secrets.token_bytes(32)
         only = next(iter(self._applications.values())) if len(self._applications) == 1 else None
@@ -76,7 +76,7 @@ class Credentials:
         self._usual = (
             Grant(self._fallback, Surface.INTEGRATION)
             if self._fallback is not None
-            and self._fallback.name in self._lines
+            and self._fallback.name in self._keyed
             and not self._tokens
             and inject == "always"
             else None
@@ -89,10 +89,6 @@ class Credentials:
     def applications(self) -> Mapping[str, Application]:
         """By name."""
         return self._applications
-
-    def hints(self) -> dict[str, str]:
-        """Give the end of each Application's key, enough to recognise it."""
-        return {name: Secret(line.split()[-1].decode()).hint for name, line in self._lines.items()}
 
     # --- on arrival ---
 
@@ -128,7 +124,7 @@ class Credentials:
         return len(authorization) == 1 and self._by_token(self._credential(authorization)) is not None
 
     def _granted(self, application: Application, surface: Surface, passed: bytes | None) -> Grant:
-        if passed is None and surface is Surface.INTEGRATION and application.name not in self._lines:
+        if passed is None and surface is Surface.INTEGRATION and application.name not in self._keyed:
             raise Unauthorized("No API key is configured for this Application", parameter="Authorization")
         return Grant(application, surface, passed, self._told_apart(passed) if passed else b"")
 
@@ -170,41 +166,3 @@ class Credentials:
         if self._inject == "off":
             return authorization[0] if authorization else b""
         return authorization[0] if value or (authorization and b" " in authorization[0].strip()) else None
-
-    # --- for every attempt ---
-
-    def sign(self, grant: Grant) -> bytes:
-        """Give the complete `Authorization` line, or nothing where the caller's own empty one passes."""
-        if grant.passed is not None:
-            return b"Authorization: %b\r\n" % grant.passed if grant.passed else b""
-        if grant.surface is Surface.MANAGEMENT:
-            assert self._management is not None, "no route leads here without a management key"
-            return self._management
-        return self._lines[grant.application.name]
-
-    # --- where a key must not show ---
-
-    def redact(self, text: str) -> str:
-        """Take every key and token out of a line for the log: the last net, nothing should get that far."""
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, MASK)
-        return text
-
-    def mask(self, grant: Grant, reply: Reply) -> Reply:
-        """Hide our key in an error or redirect that repeats the request's fields; length and framing stay."""
-        if grant.passed is not None or reply.status < 300:
-            return reply
-        key = self.sign(grant).split()[-1]
-        if key not in reply.body and key not in reply.block:
-            return reply
-        stars = b"*" * len(key)
-        return Reply(
-            reply.status,
-            reply.block.replace(key, stars),
-            reply.body.replace(key, stars),
-            source=reply.source,
-            length=reply.length,
-            dated=reply.dated,
-            stream=reply.stream,
-        )

@@ -264,7 +264,7 @@ class UpstreamError(ProxyError):
 
 
 class NameNotResolved(UpstreamError):
-    """The host of `upstream.url` has no address."""
+    """The host of `upstream.url`, or of `upstream.proxy`, has no address."""
 
     category = Category.DNS
     token = b"dns_error"
@@ -290,6 +290,19 @@ class ConnectTimeout(UpstreamError):
     status = 504
     category = Category.TIMEOUT
     token = b"connection_timeout"
+
+
+class TunnelRefused(UpstreamError):
+    """The egress proxy (`upstream.proxy`) opened no tunnel to the host."""
+
+    message = "The egress proxy did not open the way to Talon.One"
+    token = b"destination_unavailable"
+
+
+class TunnelDenied(TunnelRefused):
+    """It never will: it wants credentials, or does not allow the host."""
+
+    token = b"proxy_configuration_error"
 
 
 class CertificateError(UpstreamError):

@@ -98,6 +98,8 @@ def read(fields: Fields) -> CallFields:
         if reader is None:
             raise DownstreamError("There is no such header", parameter="Talon-Proxy-…")
         reader(found, value)
+    if found.accept_encoding is not None:
+        found.accept_encoding = _reduced(found.accept_encoding)
     found.identity = (
         found.accept_encoding,
         found.content_encoding,
@@ -136,15 +138,18 @@ def _check_no(name: str, value: bytes) -> None:
 
 
 def _accept_encoding(found: CallFields, value: bytes) -> None:
+    found.accept_encoding = value if found.accept_encoding is None else b"%b,%b" % (found.accept_encoding, value)
+
+
+def _reduced(accept_encoding: bytes) -> bytes:
     """Reduce what a caller accepts to what we can read, so that a 409 can be told from another (`talon.conflicts`)."""
-    accepted = set((found.accept_encoding or b"").split(b", ")) - {b""}
-    for item in value.lower().split(b","):
+    accepted: dict[bytes, bool] = {}
+    for item in accept_encoding.lower().split(b","):
         coding, _, parameter = item.partition(b";")
-        coding = coding.strip()
-        if _REFUSED.fullmatch(parameter.strip()):
-            continue
-        accepted.update((b"gzip",) if coding == b"*" else (coding,))
-    found.accept_encoding = b", ".join(coding for coding in _CODINGS if coding in accepted) or b"identity"
+        accepted[coding.strip()] = not _REFUSED.fullmatch(parameter.strip())
+    # `*` is whatever is not named (RFC 9110 §12.5.3).
+    accepted.setdefault(b"gzip", accepted.get(b"*", False))
+    return b", ".join(coding for coding in _CODINGS if accepted.get(coding)) or b"identity"
 
 
 def _content_encoding(found: CallFields, value: bytes) -> None:

@@ -76,18 +76,22 @@ class Pipeline:
         *,
         rules: Rules,
     ) -> None:
-        self._reception = Reception(routes, callers, credentials, rules.base_path)
+        self.follow(routes, callers, credentials, rules)
         self._lanes = traffic.lanes
         self._attempts = traffic.attempts
         self._observer = observer
         self._wheel = wheel
-        self._rules = rules
         self._prefix = secrets.token_hex(6).encode()
         self._count = 0
         self._admitted = 0
         self._flights: set[Flight] = set()
         self._empty: asyncio.Event | None = None  # while somebody waits for the last flight
         self.last_arrival = wheel.clock()
+
+    def follow(self, routes: Routes, callers: Callers, credentials: Credentials, rules: Rules) -> None:
+        """Take calls by these from now on; those that were taken keep what they were granted."""
+        self._reception = Reception(routes, callers, credentials, rules.base_path)
+        self._rules = rules
 
     def __repr__(self) -> str:
         return f"<Pipeline flights={len(self._flights)}>"
@@ -99,6 +103,10 @@ class Pipeline:
             len(flight.callers) or (flight.state is State.SENT) or (flight.state is State.QUEUED)
             for flight in self._flights
         )
+
+    def writing(self) -> bool:
+        """A write was sent whose end is not known yet."""
+        return any(not flight.route.reads and flight.state in (State.SENT, State.ANSWERED) for flight in self._flights)
 
     @property
     def flights(self) -> Sequence[Flight]:
@@ -218,6 +226,7 @@ class Pipeline:
             tower=self,
             wheel=self._wheel,
         )
+        again.ordered = flight.ordered
         for caller in callers:
             again.board(caller)
         leader.joined = leader.call.timeline.joined = False

@@ -5,6 +5,7 @@ It does not protect against someone who reads this process's memory.
 """
 
 import hmac
+from collections.abc import Iterable
 from typing import NoReturn, Self
 
 MASK = "***"
@@ -55,3 +56,32 @@ class Secret:
 
     def __reduce_ex__(self, _: object) -> NoReturn:
         raise TypeError("a secret cannot be pickled")
+
+
+class Redactor:
+    """Takes secrets out of texts: the last net of the log, where nothing of them should get that far.
+
+    It forgets none: a key that was replaced is still somebody's key. The log's thread reads while others add.
+    """
+
+    MOST = 10_000  # secrets; a reload adds those that are new
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._texts: tuple[str, ...] = ()
+        self.know(secrets)
+
+    def __repr__(self) -> str:
+        return f"<Redactor knows={len(self._texts)}>"
+
+    def know(self, secrets: Iterable[Secret]) -> None:
+        """Take these out too."""
+        # A new tuple, replaced in one step. The longest first: one secret may be the beginning of another.
+        texts = dict.fromkeys((*filter(None, (secret.reveal() for secret in secrets)), *self._texts))
+        self._texts = tuple(sorted(list(texts)[: self.MOST], key=len, reverse=True))
+
+    def redact(self, text: str) -> str:
+        """Give the text without any of them."""
+        for secret in self._texts:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        return text

@@ -18,6 +18,7 @@ from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.errors import ProxyError
 from proxy.fields import reply_table, request_table
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Call, Reply, Sent
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
@@ -29,10 +30,11 @@ from proxy.traffic.lanes import Rules as LaneRules
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.traffic.traffic import Traffic
-from proxy.upstream import Generation
+from proxy.upstream import DIRECT, Generation
 from proxy.upstream import Upstream as CurrentUpstream
-from proxy.wire.dialing import tls_context
+from proxy.wire.dialing import Wanted, tls_context
 from proxy.wire.downstream import Limits, Timeouts
+from proxy.wire.egress import EgressRules
 from proxy.wire.heads import RequestLimits
 from proxy.wire.listener import Listener
 from proxy.wire.pool import PoolLimits
@@ -47,6 +49,13 @@ async def patiently(awaitable: Any) -> Any:
     """Wait, but not for ever."""
     async with asyncio.timeout(PATIENCE):
         return await awaitable
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that tells nobody when it happens."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class Line:
@@ -218,12 +227,15 @@ class Proxy:
         idle_timeout: float = 50.0,
         max_age: float = 300.0,
         connect_timeout: float = 3.0,
+        egress: EgressRules = DIRECT,
         response_timeout: float = 10.0,
         total_timeout: float = 15.0,
         retries: int = 2,
+        protocol: Wanted = "auto",
         timeouts: Timeouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         budget: float = 0.1,
+        quarantine: float = 1.0,
         lanes: LaneRules = PLAIN,
         coalescing: bool = False,
     ) -> None:
@@ -231,30 +243,35 @@ class Proxy:
         self.witness = Witness()
         self.wheel = Wheel(clock, loop.call_later)
         origin = Origin.parse(url)
+        names = keys if keys is not None else {"default": KEY}
+        pairs = {name: KeyPair(Secret(key)) for name, key in names.items()}
         self.generation = Generation(
             origin,
-            tls_context(ca_file) if origin.secure else None,
+            KeySet(pairs, Secret(management) if management else None, Ledger()),
+            tls_context(ca_file, protocol) if origin.secure else None,
             self.wheel,
             PoolLimits(warm, max_connections, idle_timeout, max_age, reply),
             table=reply_table(allow_browsers=allow_browsers),
+            protocol=protocol,
             connect_timeout=connect_timeout,
+            egress=egress,
         )
-        names = keys if keys is not None else {"default": KEY}
         self.credentials = Credentials(
             [Application(name) for name in names],
-            {name: Secret(key) for name, key in names.items()},
+            names,
             tokens={Secret(token): name for token, name in (tokens or {}).items()},
-            management=Secret(management) if management else None,
             inject=inject,
         )
         upstream = CurrentUpstream(self.generation)
-        attempts = AttemptRules(response_timeout, retries=RetryRules(connection=retries, budget=budget))
-        traffic = Traffic(upstream, self.credentials, TrafficRules(attempts, lanes=lanes), clock=clock)
+        attempts = AttemptRules(
+            response_timeout, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
+        )
+        self.traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
             self.credentials,
-            traffic,
+            self.traffic,
             self.witness,
             self.wheel,
             rules=PipelineRules(total_timeout, base_path=base_path, coalescing=coalescing),

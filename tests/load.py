@@ -97,7 +97,9 @@ SESSIONS = 1_000  # so many, that those remembered of them are few beside what a
 class Load:
     """So many calls over so many connections; `errors` by kind."""
 
-    def __init__(self, calls: int, connections: int) -> None:
+    def __init__(self, calls: int, connections: int, *, sessions: int = SESSIONS) -> None:
+        """`sessions`: how many different ones the calls are about, in turn."""
+        self.sessions = sessions
         self.errors: Counter[str] = Counter()
         self.answered = 0
         self._calls = calls
@@ -141,7 +143,7 @@ class _LoadWire(Wire):
             self._target = None
             self.transport.close()
             return
-        self._target = b"/v2/customer_sessions/s%d" % (number % SESSIONS)
+        self._target = b"/v2/customer_sessions/s%d" % (number % self._load.sessions)
         self.transport.write(
             b"PUT %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: load\r\nAccept: application/json\r\n"
             b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (self._target, len(BODY), BODY)

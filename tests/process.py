@@ -218,9 +218,13 @@ class Serve(Process):
 
     async def ask_admin(self, target: str, **fields: str) -> Answer:
         """Ask the admin listener."""
+        return await self.change("GET", target, **fields)
+
+    async def change(self, method: str, target: str, body: bytes = b"", /, **fields: str) -> Answer:
+        """Change something by the admin listener."""
         line = Line(*await asyncio.open_unix_connection(self.admin, limit=1 << 24))
         try:
-            return await ask(line, "GET", target, **fields)
+            return await ask(line, method, target, body, **fields)
         finally:
             await line.close()
 
@@ -250,19 +254,21 @@ def request(method: str, target: str, body: bytes = b"", /, **fields: str) -> by
 
 
 @asynccontextmanager
-async def serving(upstream: str, **settings: str) -> AsyncIterator[Serve]:
-    """Give a proxy that serves; at the end it must stop well, unless the test has ended it already."""
+async def serving(upstream: str | None, **settings: str) -> AsyncIterator[Serve]:
+    """Give a proxy that serves; at the end it must stop well, unless the test has ended it already.
+
+    `upstream`: None where a file (`config`) says it, and the key.
+    """
     with TemporaryDirectory() as folder:
         admin = f"{folder}/admin"
         given = {
             "listen": "127.0.0.1:0",
-            "upstream__url": upstream,
-            "api_key": DEFAULT_KEY,
+            **({"upstream__url": upstream, "api_key": DEFAULT_KEY} if upstream is not None else {}),
             "admin__listen": f"unix:{admin}",
             "shutdown__quiet": "0ms",
         }
         if any(name in settings for name in ("api_key_file", "config")):
-            del given["api_key"]
+            given.pop("api_key", None)
         proxy = await Serve.start(*PROXY, "serve", env=variables(given | settings))
         proxy.admin = admin
         try:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from proxy.observe.admin import Admin, Probes, Scrape
+from proxy.observe.admin import Admin, Controls, Declined, Probes, Scrape
 
 TOKEN = "token-0123456789"
 METRICS = (b"# HELP up Always 1.\n", "text/plain; version=0.0.4; charset=utf-8")
@@ -31,6 +32,8 @@ class Proxy:
 
     token: str | None = TOKEN
     hosts: tuple[str, ...] = ("metrics.shop.internal",)
+    declined: str | None = None
+    asked: list[object] = field(default_factory=list)
     not_live: list[str] = field(default_factory=list)
     not_ready: list[str] = field(default_factory=list)
     not_started: list[str] = field(default_factory=list)
@@ -42,10 +45,23 @@ class Proxy:
             probes=Probes(lambda: self.not_live, lambda: self.not_ready, lambda: self.not_started),
             metrics=lambda accept: self.metrics(accept),
             status=lambda: self.status(),
+            controls=Controls(lambda: {"settings": {}}, self._reload, self._switch, lambda: {"stage": "draining"}),
             token=self.token,
             hosts=self.hosts,
         )
         self.base = ""
+
+    async def _reload(self) -> Mapping[str, object]:
+        return self._done("reload")
+
+    async def _switch(self, url: str, force: bool) -> Mapping[str, object]:
+        return self._done((url, force))
+
+    def _done(self, what: object) -> Mapping[str, object]:
+        if self.declined is not None:
+            raise Declined(self.declined)
+        self.asked.append(what)
+        return {"generation": 2}
 
     async def start(self) -> None:
         (address,) = await self.admin.start([Address()])
@@ -249,9 +265,7 @@ async def from_peer(
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/debug", "/config", "/-/config", "/livez/", "//livez", "/%6civez", "/metrics/x"]
-)
+@pytest.mark.parametrize("path", ["/", "/debug", "/config", "/-/confi", "/livez/", "//livez", "/%6civez", "/metrics/x"])
 async def test_there_is_nothing_else(proxy: Proxy, path: str) -> None:
     answer = await say(proxy, b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
 
@@ -462,3 +476,96 @@ async def test_stopping_twice_or_before_the_start_does_nothing() -> None:
     async with listening(proxy, Address()):
         pass
     await proxy.admin.stop()
+
+
+# --- what changes something -----------------------------------------------------------------------------------
+
+CHANGES = [("POST", "/-/reload"), ("PUT", "/-/upstream"), ("POST", "/-/drain")]
+WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
+
+
+async def change(
+    client: aiohttp.ClientSession, proxy: Proxy, method: str, path: str, body: bytes = b"", **headers: str
+) -> Answer:
+    async with client.request(method, proxy.base + path, data=body, headers=headers or WITH_TOKEN) as response:
+        return Answer(response.status, await response.text(), response.headers)
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+async def test_being_on_this_machine_is_not_enough_to_change_anything(
+    proxy: Proxy, client: aiohttp.ClientSession, method: str, path: str
+) -> None:
+    for headers in ({"X": "y"}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
+        assert (await change(client, proxy, method, path, b'{"url": "u"}', **headers)).status == 403
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+async def test_without_a_token_changes_are_off(client: aiohttp.ClientSession, method: str, path: str) -> None:
+    proxy = Proxy(token=None)
+    await proxy.start()
+    for headers in ({"X": "y"}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+        answer = await change(client, proxy, method, path, b'{"url": "u"}', **headers)
+        assert (answer.status, answer.text) == (403, "Off: admin.token is not set\n")
+    await proxy.admin.stop()
+
+
+async def test_a_token_that_was_replaced_is_of_no_use(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    proxy.admin.token = "another"
+
+    assert (await change(client, proxy, "POST", "/-/reload")).status == 403
+    assert (await change(client, proxy, "POST", "/-/reload", Authorization="Bearer another")).status == 200
+
+
+async def test_a_switch_is_asked_for_with_a_url(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    plain = await change(client, proxy, "PUT", "/-/upstream", b'{"url": "https://a.example"}')
+    forced = await change(client, proxy, "PUT", "/-/upstream", b'{"url": "https://a.example", "force": true}')
+
+    assert (plain.status, forced.status) == (200, 200)
+    assert proxy.asked == [("https://a.example", False), ("https://a.example", True)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"https://a.example",
+        b"[]",
+        b"{}",
+        b'{"url": 1}',
+        b'{"url": "u", "force": "yes"}',
+        b'{"url": "u", "forced": true}',
+        b'{"url": "%b"}' % (b"u" * 5000),
+    ],
+)
+async def test_a_body_of_another_form_changes_nothing(proxy: Proxy, client: aiohttp.ClientSession, body: bytes) -> None:
+    answer = await change(client, proxy, "PUT", "/-/upstream", body)
+
+    assert answer.status == 422
+    assert '{\\"url\\"' in answer.text
+    assert proxy.asked == []
+
+
+async def test_what_cannot_be_done_is_answered_with_the_reasons(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    proxy.declined = "one\ntwo"
+
+    answer = await change(client, proxy, "POST", "/-/reload")
+
+    assert answer.status == 422
+    assert orjson.loads(answer.text) == {"message": "Nothing was changed", "reasons": ["one", "two"]}
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+async def test_a_change_is_not_made_by_looking(
+    proxy: Proxy, client: aiohttp.ClientSession, method: str, path: str
+) -> None:
+    answer = await change(client, proxy, "GET", path)
+
+    assert (answer.status, answer.headers["Allow"]) == (405, method)
+    assert proxy.asked == []
+
+
+async def test_the_settings_are_told_to_this_machine(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    answer = await ask(client, proxy.base + "/-/config")
+
+    assert (answer.status, orjson.loads(answer.text)) == (200, {"settings": {}})

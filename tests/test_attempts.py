@@ -19,7 +19,9 @@ from proxy.errors import (
     TlsError,
     UpstreamError,
 )
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Reply, Sent, Timeline
+from proxy.secret import Secret
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import State
 from proxy.traffic.retries import Reason
@@ -195,7 +197,7 @@ async def test_a_connection_that_comes_after_the_deadline_is_given_back_unused()
 
 async def test_a_call_leaves_with_the_key_of_the_moment(rig: Rig) -> None:
     rig.begin()
-    rig.credentials._lines["default"] = b"Authorization: ApiKey-v1 rotated\r\n"
+    rig.upstream.keys = KeySet({"default": KeyPair(Secret("rotated"))}, None, Ledger())
     asked = rig.upstream.admit()
     rig.upstream.answer()
 
@@ -224,6 +226,19 @@ async def test_those_who_waited_for_an_upstream_that_was_left_cost_no_budget(rig
         rig.upstream.fail(ConnectionLost("x", sent=Sent.NO))
 
     assert len(new.connection.sent) == 100
+
+
+async def test_an_upstream_that_was_left_is_no_failure_of_the_next(rig: Rig) -> None:
+    rig.begin()
+    new = FakeUpstream(rig.clock, b"new.example")
+    rig.upstream.current = new
+    rig.upstream.fail(ConnectionLost("x", sent=Sent.NO))
+    for _ in range(2):
+        new.fail(ConnectionRefused("x"))
+    assert not rig.shopper.answers
+    new.fail(ConnectionRefused("x"))
+
+    assert rig.shopper.failure == (502, b"connection_refused", b"not-sent")
 
 
 async def test_the_time_with_talon_one_is_counted(rig: Rig) -> None:
@@ -266,7 +281,7 @@ async def test_a_request_that_cannot_be_signed_gives_its_connection_back(
     rig: Rig, ready: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.upstream.ready = ready
-    monkeypatch.setattr(rig.credentials, "sign", crash)
+    monkeypatch.setattr(rig.upstream.keys, "leading", crash)
     rig.begin()
     if not ready:
         rig.upstream.grant()
@@ -280,11 +295,11 @@ async def test_a_request_that_cannot_be_signed_gives_its_connection_back(
 async def test_an_answer_that_cannot_be_masked_gives_its_stream_up(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rig.credentials, "mask", crash)
+    monkeypatch.setattr(rig.upstream.keys, "mask", crash)
     rig.begin()
     rig.upstream.admit()
     stream = FakeStream()
-    rig.upstream.answer(stream=stream)
+    rig.upstream.answer(404, stream=stream)
 
     assert rig.shopper.failure == (500, b"proxy_internal_error", b"unknown")
     assert stream.abandoned == 1

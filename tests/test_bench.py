@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from tests.bench import bursts
 from tests.bench.accounting import ProcessTime, cpu_seconds
+from tests.bench.bursts import Burst
 from tests.bench.machine import Cores
 from tests.bench.report import Invalid, Round, Row, as_json, summarise, table, verdict
 from tests.bench.servers import BenchError
@@ -128,6 +130,32 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert (ratio.median, ratio.low, ratio.high) == pytest.approx((1.5, 1.5, 1.6))
     spread = row(rows, "proxy").cpu_per_call
     assert (spread.median, spread.low, spread.high) == pytest.approx((32.0, 30.0, 90.0))
+
+
+def test_ratios_may_be_to_any_contender_and_any_may_be_judged() -> None:
+    rounds = [turn("haproxy-h2", 1, cpu=0.020), turn("proxy-h2", 1, cpu=0.050)]
+
+    rows = summarise(rounds, "haproxy-h2")
+
+    assert "× haproxy-h2" in table(rows, "haproxy-h2")
+    assert verdict(rows, 3.0, judged="proxy-h2", reference="haproxy-h2") == []
+    assert verdict(rows, 2.0, judged="proxy-h2", reference="haproxy-h2") == [
+        "proxy-h2 takes 2.50 × haproxy-h2, the budget is 2.00 ×"
+    ]
+
+
+def test_bursts_are_told_apart_by_what_they_met() -> None:
+    found = bursts.table(
+        [
+            Burst("proxy", [0.001] * 98 + [0.002, 0.5], opened=60, first=True),
+            Burst("proxy", [0.001] * 100, opened=0, first=False),
+        ]
+    )
+
+    assert [line.split() for line in found.splitlines()[1:]] == [
+        ["proxy", "first", "1.0", "2.0", "500.0", "60"],
+        ["proxy", "later", "1.0", "1.0", "1.0", "0"],
+    ]
 
 
 def test_one_bad_round_makes_the_row_invalid() -> None:

@@ -7,17 +7,18 @@ import asyncio
 import base64
 import gc
 import re
-import secrets
 import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from secrets import token_hex
 from urllib.parse import quote
 
 import pytest
 
-from proxy.app import App, credentials_of
+from proxy.app import App
 from proxy.observe.logs import Logs
-from proxy.settings import load, redacted, settings_hash
+from proxy.secret import Redactor
+from proxy.settings import load, redacted, secrets, settings_hash
 from tests.harness import Line, Upstream
 from tests.process import Answer, Serve, request, serving, talon_proxy, variables
 
@@ -25,15 +26,28 @@ PIECE = 12  # characters; the last four of a key may be shown, so that it can be
 
 
 def canary() -> str:
-    return secrets.token_hex(32)
+    return token_hex(32)
 
 
 KEY, MANAGEMENT, TOKEN, ADMIN = canary(), canary(), canary(), canary()
+SECOND, THERE = canary(), canary()  # the second key, and the one at the URL that a switch is planned to
 GUESS = canary()  # a token that is not configured: somebody's key for something else
-ALL = {"application key": KEY, "management key": MANAGEMENT, "client token": TOKEN, "admin token": ADMIN}
+ALL = {
+    "application key": KEY,
+    "second key": SECOND,
+    "key at the next URL": THERE,
+    "management key": MANAGEMENT,
+    "client token": TOKEN,
+    "admin token": ADMIN,
+}
 SIGNED = {"Authorization": f"ApiKey-v1 {TOKEN}"}
 SETTINGS = {
     "applications__eu__api_key": KEY,
+    "applications__eu__next_api_key": SECOND,
+    "upstream__allowed_hosts": "127.0.0.1,localhost",
+    "upstream__next__url": "http://127.0.0.1:9",
+    "upstream__next__at": "2099-01-01T00:00:00Z",
+    "upstream__next__applications__eu__api_key": THERE,
     "management__api_key": MANAGEMENT,
     "clients__tokens": f"{TOKEN}=eu",
     "admin__token": ADMIN,
@@ -101,8 +115,8 @@ class Everything:
         self.heard.append((f"the answer to {data[:20]!r}", text))
         return int(text.split(" ", 2)[1])
 
-    async def admin(self, target: str, **fields: str) -> int:
-        answer = await self._proxy.ask_admin(target, **fields)
+    async def admin(self, target: str, method: str = "GET", body: bytes = b"", /, **fields: str) -> int:
+        answer = await self._proxy.change(method, target, body, **fields)
         self._keep(f"admin {target[:20]}", answer)
         return answer.status
 
@@ -126,6 +140,7 @@ async def test_no_secret_leaves_the_process_but_in_one_line_to_talon_one(upstrea
         await calls_that_talon_one_spoils(told)
         await calls_that_are_refused(told)
         await messages_that_are_broken(told)
+        await changes_that_fail(told, upstream)
         await upstream.stop()
         assert await told.ask("PUT", SESSION, b"{}", **SIGNED) == 502
         await questions_of_operators(told)
@@ -186,22 +201,40 @@ async def messages_that_are_broken(told: Everything) -> None:
     assert await told.send(f"GET /{TOKEN * 200} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()) == 414
 
 
+async def changes_that_fail(told: Everything, upstream: Upstream) -> None:
+    """A host that repeats the keys it is tried with, in refusals and redirects; and secrets in the wrong place."""
+    as_operator = {"Authorization": f"Bearer {ADMIN}"}
+    for answer in (b"/echo", b"/echo-redirect", b"/garbage", b"/drop"):
+        upstream.answer = lambda said, answer=answer: scripted(said.replace(said.split(b" ", 2)[1], answer, 1))
+        body = b'{"url": "http://localhost:%d"}' % upstream.port
+        assert await told.admin("/-/upstream", "PUT", body, **as_operator) == 422
+        assert b"GET /v1/integration/campaigns" in upstream.requests[-1]
+    for url in (KEY, f"https://{KEY}.example", f"https://u:{KEY}@h.example", f"http://127.0.0.1:9/{KEY}"):
+        assert await told.admin("/-/upstream", "PUT", b'{"url": "%b"}' % url.encode(), **as_operator) == 422
+    assert await told.admin("/-/upstream", "PUT", KEY.encode(), **as_operator) == 422
+    upstream.answer = scripted
+    assert await told.admin("/-/reload", "POST", **as_operator) == 200
+    assert await told.admin("/-/reload", "POST", Authorization=f"Bearer {GUESS}") == 403
+
+
 async def questions_of_operators(told: Everything) -> None:
     for target in ("/livez?verbose", "/readyz?verbose", "/metrics", "/status"):
         assert await told.admin(target, Authorization=f"Bearer {ADMIN}") == 200
     assert await told.admin("/metrics", Accept="application/openmetrics-text; version=1.0.0") == 200
     assert await told.admin("/status", Authorization=f"Bearer {GUESS}") == 200  # of this machine
     assert await told.admin(f"/{ADMIN}", Authorization=f"Bearer {ADMIN}") == 404
+    assert await told.admin("/-/config", Authorization=f"Bearer {ADMIN}") == 200
     assert await told.admin("/status", Host=f"{ADMIN}.example") in (400, 421)
 
 
 def assert_signed_once(requests: list[bytes]) -> None:
     """Exactly one key in each, the right one, and nothing of the caller's."""
     assert len(requests) >= 11
+    keys = (KEY, SECOND)  # whose turn it is, tests/test_trials.py says
     for received in requests:
         head = received.partition(b"\r\n\r\n")[0]
         lines = re.findall(rb"(?im)^authorization:.*$", head)
-        assert [line.strip() for line in lines] == [b"Authorization: ApiKey-v1 %b" % KEY.encode()]
+        assert [line.strip() for line in lines] in [[b"Authorization: ApiKey-v1 %b" % key.encode()] for key in keys]
         fields = re.sub(rb"(?im)^cookie:.*$", b"", head.partition(b"\r\n")[2])
         assert_silent(fields.decode(), "a request", [("client token", TOKEN), ("admin token", ADMIN)])
 
@@ -262,12 +295,12 @@ async def test_no_object_shows_a_secret(upstream: Upstream) -> None:
     environment = variables({**SETTINGS, "upstream__url": f"http://127.0.0.1:{upstream.port}"})
     loaded = load(["--listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shutdown.quiet", "0ms"], environment)
     settings = loaded.settings
-    credentials = credentials_of(settings)
-    logs = Logs(level="debug", format="json", redact=credentials.redact)
+    redactor = Redactor(secrets(settings))
+    logs = Logs(level="debug", format="json", redact=redactor.redact)
     upstream.answer = None
 
     async with collector_as_it_was(), AsyncExitStack() as stack:
-        app = App(settings, logs, credentials=credentials)
+        app = App(loaded, logs, redactor=redactor)
         await app.start()
         stack.push_async_callback(app.stop)
         stack.push_async_callback(upstream.stop)
@@ -280,7 +313,7 @@ async def test_no_object_shows_a_secret(upstream: Upstream) -> None:
 
         shown = [
             *(repr(thing) for thing in gc.get_objects() if str(type(thing).__module__).startswith("proxy.")),
-            *(f"{thing!r} {thing} {thing:}" for thing in (loaded, settings, credentials, logs, app)),
+            *(f"{thing!r} {thing} {thing:}" for thing in (loaded, settings, redactor, logs, app)),
             *map(repr, (redacted(settings), settings_hash(settings), app.status(), loaded.origins)),
             settings.model_dump_json(),
         ]

@@ -7,6 +7,7 @@ import pytest
 
 from proxy.credentials import Application, Credentials, Grant
 from proxy.errors import DownstreamError, ProxyError, RefusedError, Unauthorized, to_reply
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Reply, Source, joined
 from proxy.secret import Secret
 from proxy.talon.routes import Surface
@@ -17,21 +18,29 @@ MANAGEMENT = "f" * 64
 INTEGRATION = Surface.INTEGRATION
 
 
+class Room(Credentials):
+    """Credentials, and the keys of the one generation there is."""
+
+    keys: KeySet
+
+
 def credentials(
     *names: str,
     tokens: dict[str, str] | None = None,
     inject: str = "always",
     management: bool = False,
     keyless: Iterable[str] = (),
-) -> Credentials:
+) -> Room:
     keys = {"eu": EU, "us": US, "default": KEY}
-    return Credentials(
+    room = Room(
         [Application(name) for name in (*names, *keyless)],
-        {name: Secret(keys[name]) for name in names},
+        names,
         tokens={Secret(token): name for token, name in (tokens or {}).items()},
-        management=Secret(MANAGEMENT) if management else None,
         inject=inject,
     )
+    pairs = {name: KeyPair(Secret(keys[name])) for name in names}
+    room.keys = KeySet(pairs, Secret(MANAGEMENT) if management else None, Ledger())
+    return room
 
 
 def choose(
@@ -44,10 +53,13 @@ def choose(
     return room.authorise(list(authorization), header, prefix, surface).application.name
 
 
-def line(
-    room: Credentials, *authorization: bytes, surface: Surface = INTEGRATION, header: bytes | None = None
-) -> bytes:
-    return room.sign(room.authorise(list(authorization), header, None, surface))
+def line(room: Room, *authorization: bytes, surface: Surface = INTEGRATION, header: bytes | None = None) -> bytes:
+    grant = room.authorise(list(authorization), header, None, surface)
+    if grant.passed is not None:
+        return grant.own_line
+    key = room.keys.leading(grant)
+    assert key is not None
+    return key.line
 
 
 def ours(key: str) -> bytes:
@@ -150,7 +162,7 @@ def test_of_two_authorization_lines_none_is_the_token() -> None:
 
 
 def test_an_application_without_a_key_is_refused_before_anything_is_sent() -> None:
-    for room in (credentials(keyless=["eu"]), Credentials([], {}), credentials("us", keyless=["default"])):
+    for room in (credentials(keyless=["eu"]), Credentials([], ()), credentials("us", keyless=["default"])):
         with pytest.raises(Unauthorized):
             choose(room)
 
@@ -360,7 +372,7 @@ def test_a_key_that_comes_back_is_masked_and_the_length_stays(status: int) -> No
         status, b"<ApiKey-v1 %b>" % EU.encode(), (b"X-Echo", EU.encode()), (b"Location", b"/?k=" + EU.encode())
     )
 
-    masked = room.mask(grant, said)
+    masked = room.keys.mask(grant, said)
 
     assert masked.body == b"<ApiKey-v1 " + b"*" * 64 + b">"
     assert masked.block == b"X-Echo: %b\r\nLocation: /?k=%b\r\n" % (b"*" * 64, b"*" * 64)
@@ -373,10 +385,10 @@ def test_other_answers_are_handed_on_as_they_are() -> None:
     grant = room.authorise([], b"eu", None, INTEGRATION)
 
     for said in (reply(200, EU.encode()), reply(404, b"no"), reply(401, US.encode())):
-        assert room.mask(grant, said) is said
+        assert room.keys.mask(grant, said) is said
     own = credentials("eu", inject="off")
     said = reply(401, b"theirs")
-    assert own.mask(own.authorise([b"ApiKey-v1 theirs"], None, None, INTEGRATION), said) is said
+    assert own.keys.mask(own.authorise([b"ApiKey-v1 theirs"], None, None, INTEGRATION), said) is said
 
 
 def test_nothing_shows_a_key() -> None:
@@ -391,13 +403,23 @@ def test_nothing_shows_a_key() -> None:
             room.authorise(said, header, None, INTEGRATION)
         errors.append(caught.value)
 
-    shown = repr([room, grants, room.applications, errors, [str(error) for error in errors]])
+    shown = repr(
+        [
+            room,
+            room.keys,
+            list(room.keys.rings.values()),
+            grants,
+            room.applications,
+            errors,
+            [str(error) for error in errors],
+        ]
+    )
     shown += repr([to_reply(error).body for error in errors])
 
     for secret in (EU, US, MANAGEMENT, "the-token", "passed-through"):
         assert secret not in shown
     assert isinstance(grants[1], Grant)
-    assert room.hints() == {"eu": "…0000", "us": "…1111"}
+    assert room.keys.hints() == {"eu": ["…0000"], "us": ["…1111"]}
 
 
 async def test_connection_cannot_take_the_choice_of_an_application_away() -> None:

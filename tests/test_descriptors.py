@@ -83,7 +83,7 @@ async def test_with_no_descriptor_left_those_who_are_connected_are_served_and_la
         for link in links:
             link.close()
         async with asyncio.timeout(20):
-            while await ask_anew(proxy.address) != b"HTTP/1.1 200":
+            while await ask_anew(proxy.address) != b"HTTP/1.1 200":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         first.close()
     await origin.stop()

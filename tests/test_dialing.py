@@ -1,12 +1,11 @@
 """Opening connections, on real sockets: what goes wrong is told apart, and nothing is sent before it is right."""
 
 import asyncio
+import functools
 import gc
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,24 @@ from proxy.errors import (
     to_reply,
 )
 from proxy.messages import Sent
+from proxy.wire import names
+from proxy.wire.connection import Closing, Connection
 from proxy.wire.dialing import Dialer, is_permanent, tls_context
+from proxy.wire.egress import NEXT_AFTER, Egress, EgressRules
+from proxy.wire.names import Resolve
+from proxy.wire.wheel import Wheel
 from tests.certificates import Authority, Pair
 from tests.harness import patiently
+from tests.way import NAME, Answering, Names, refusing, serving, unanswering
 
-Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-NAME = "shop.talon.one"
 SHORT = 0.3  # seconds that a test of a time-out takes
 
 
-class Caller(asyncio.Protocol):
+def _given(caller: "Caller", _: str) -> "Caller":
+    return caller
+
+
+class Caller(Connection):
     """What a dialer connects."""
 
     def __init__(self) -> None:
@@ -50,6 +57,12 @@ class Caller(asyncio.Protocol):
         if not self.gone.done():
             self.gone.set_result(None)
 
+    def close(self, reason: Closing) -> None:
+        self.transport.abort()
+
+    async def ready(self) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
@@ -61,97 +74,18 @@ def good(authority: Authority) -> Pair:
     return authority.sign("localhost", "127.0.0.1", "::1")
 
 
-class Server:
-    """Where a dialer gets to, and what it is told there."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.heard = b""
-
-    async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(1 << 16):
-            self.heard += data
-            writer.write(data)
-
-
-@asynccontextmanager
-async def serving(
-    tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", answer: Answering | None = None
-) -> AsyncIterator[Server]:
-    server = Server()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        try:
-            await (answer or server.echo)(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.transport.abort()
-
-    listening = await asyncio.start_server(serve, host, 0, ssl=tls)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listening.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def dialer(port: int, tls: ssl.SSLContext | None = None, *, host: str = "localhost", timeout: float = 5.0) -> Dialer:
-    return Dialer(host, port, tls, timeout=timeout, clock=time.monotonic)
-
-
-def resolving(monkeypatch: pytest.MonkeyPatch, *found: tuple[int, tuple[Any, ...]] | Exception) -> list[Any]:
-    """Replace the resolver of the running loop; gives what it was asked for."""
-    asked: list[Any] = []
-    kind = type(asyncio.get_running_loop())
-    real = kind.getaddrinfo
-
-    async def getaddrinfo(loop: asyncio.AbstractEventLoop, host: str, port: int, **named: Any) -> list[Any]:
-        if host != NAME:
-            return await real(loop, host, port, **named)  # of the loop itself, for an address
-        asked.append((host, port))
-        answer: list[Any] = []
-        for entry in found:
-            if isinstance(entry, Exception):
-                raise entry
-            answer.append((entry[0], socket.SOCK_STREAM, 6, "", entry[1]))
-        return answer
-
-    monkeypatch.setattr(kind, "getaddrinfo", getaddrinfo)
-    return asked
-
-
-@contextmanager
-def unanswering() -> Iterator[int]:
-    """A port whose backlog is full: to connect there is to wait."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
-    waiting = []
-    for _ in range(4):
-        link = socket.socket()
-        link.setblocking(False)
-        link.connect_ex(listener.getsockname())
-        waiting.append(link)
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        for link in (*waiting, listener):
-            link.close()
-
-
-def refusing() -> int:
-    """A port at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def dialer(
+    port: int,
+    tls: ssl.SSLContext | None = None,
+    *,
+    host: str = "localhost",
+    timeout: float = 5.0,
+    rules: EgressRules = EgressRules(),  # noqa: B008 - frozen
+    resolve: Resolve | None = None,
+) -> Dialer:
+    wheel = Wheel(time.monotonic, asyncio.get_running_loop().call_later)
+    egress = Egress(host, port, rules, wheel=wheel, resolve=resolve)
+    return Dialer(egress, tls, timeout=timeout, clock=time.monotonic)
 
 
 async def failure(opening: Dialer, *, within: float = 2.0) -> UpstreamError:
@@ -159,7 +93,7 @@ async def failure(opening: Dialer, *, within: float = 2.0) -> UpstreamError:
     caller = Caller()
     started = time.monotonic()
     with pytest.raises(UpstreamError) as caught:
-        await patiently(opening.open(caller))
+        await patiently(opening.open(lambda _: caller))
     assert time.monotonic() - started < within
     assert caught.value.sent is Sent.NO
     if caller.transport is not None:
@@ -183,7 +117,7 @@ def token(error: UpstreamError) -> tuple[int, bytes]:
 async def test_a_connection_is_opened_and_told_how_long_it_took(authority: Authority, good: Pair, secure: bool) -> None:
     async with serving(good.server() if secure else None) as server:
         caller = Caller()
-        opened = await dialer(server.port, tls_context(authority.file) if secure else None).open(caller)
+        _, opened = await dialer(server.port, tls_context(authority.file) if secure else None).open(lambda _: caller)
 
         assert opened.connect > 0
         assert (opened.tls > 0.0005) is secure or opened.tls < 0.05
@@ -200,7 +134,7 @@ async def test_a_connection_is_opened_and_told_how_long_it_took(authority: Autho
 async def test_an_ip_address_is_a_host_too(authority: Authority, good: Pair, host: str) -> None:
     async with serving(good.server(), host=host) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file), host=host).open(caller)
+        await dialer(server.port, tls_context(authority.file), host=host).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("peername")[0] == host
         caller.transport.abort()
@@ -212,40 +146,42 @@ async def test_http_1_1_is_offered_and_nothing_else(authority: Authority, good: 
     context.set_alpn_protocols(["h2", "http/1.1"])
     async with serving(context) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(caller)
+        await dialer(server.port, tls_context(authority.file)).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
         caller.transport.abort()
         await patiently(caller.gone)
 
 
-async def test_every_address_is_tried_until_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_address_is_tried_until_one_answers() -> None:
     async with serving() as server:
-        asked = resolving(
-            monkeypatch,
-            (socket.AF_INET, ("127.0.0.1", refusing())),
-            (socket.AF_INET6, ("::1", refusing(), 0, 0)),
-            (socket.AF_INET, ("127.0.0.1", server.port)),
-        )
+        known = Names(("127.0.0.1", refusing()), ("::1", refusing()), ("127.0.0.1", server.port))
         caller = Caller()
-        await dialer(443, host=NAME).open(caller)
+        await dialer(443, host=NAME, resolve=known).open(lambda _: caller)
 
-        assert asked == [(NAME, 443)]
+        assert known.asked == [(NAME, 443)]
         assert caller.transport.get_extra_info("peername")[1] == server.port
         caller.transport.abort()
         await patiently(caller.gone)
 
 
-async def test_a_black_hole_among_the_addresses_leaves_time_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("family", ["127.0.0.1", "::1"])
+async def test_a_black_hole_among_the_addresses_costs_a_quarter_of_a_second_once(family: str) -> None:
     with unanswering() as hole:
-        async with serving() as server:
-            resolving(monkeypatch, (socket.AF_INET, ("127.0.0.1", hole)), (socket.AF_INET, ("127.0.0.1", server.port)))
-            caller = Caller()
-            opened = await dialer(443, host=NAME, timeout=2 * SHORT).open(caller)
+        async with serving(host=family) as server:
+            known = Names(("127.0.0.1", hole), (family, server.port))
+            opening = dialer(443, host=NAME, resolve=known)
+            took = []
+            for _ in range(2):
+                caller = Caller()
+                took.append((await opening.open(functools.partial(_given, caller)))[1].connect)
+                assert caller.transport.get_extra_info("peername")[1] == server.port
+                caller.transport.abort()
+                await patiently(caller.gone)
 
-            assert SHORT * 0.9 < opened.connect < 2 * SHORT + 0.5
-            caller.transport.abort()
-            await patiently(caller.gone)
+            assert took[0] >= NEXT_AFTER
+            assert took[1] < took[0]
+            assert [address[4][1] for address in await opening.egress.name.addresses(0.0)] == [server.port, hole]
 
 
 # --- names ---
@@ -259,29 +195,46 @@ async def test_a_black_hole_among_the_addresses_leaves_time_for_the_others(monke
         (),
     ],
 )
-async def test_a_name_without_an_address_is_a_dns_error(monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
-    resolving(monkeypatch, *found)
-
-    error = await failure(dialer(443, host=NAME))
+async def test_u2_a_name_without_an_address_is_a_dns_error(found: Any) -> None:
+    error = await failure(dialer(443, host=NAME, resolve=Names(*found)))
 
     assert type(error) is NameNotResolved
     assert token(error) == (502, b"dns_error")
 
 
-async def test_a_resolver_that_does_not_answer_is_a_dns_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    monkeypatch.setattr(type(loop), "getaddrinfo", lambda *_, **__: loop.create_future())
-
-    error = await failure(dialer(443, host=NAME, timeout=SHORT))
+async def test_u2_a_resolver_that_does_not_answer_is_a_dns_timeout() -> None:
+    opening = dialer(443, host=NAME, timeout=SHORT, resolve=Names(None))
+    error = await failure(opening)
+    opening.egress.stop()
 
     assert type(error) is NameTimeout
     assert token(error) == (504, b"dns_timeout")
 
 
+async def test_u2_an_address_that_moved_is_found_without_waiting_for_the_next_refresh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(names, "SPARED", 0.0)
+    async with serving() as server:
+        moving = Names(("127.0.0.1", refusing()))
+        opening = dialer(443, host=NAME, resolve=moving)
+        assert type(await failure(opening)) is ConnectionRefused
+
+        moving.found = (("127.0.0.1", server.port),)
+        assert type(await failure(opening)) is ConnectionRefused  # by the address that was known; looks up
+        await asyncio.sleep(0)
+        caller = Caller()
+        await opening.open(lambda _: caller)
+
+        assert caller.transport.get_extra_info("peername")[1] == server.port
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
 # --- TCP ---
 
 
-async def test_a_port_where_nobody_listens_is_refused_at_once() -> None:
+async def test_u1_a_port_where_nobody_listens_is_refused_at_once() -> None:
     error = await failure(dialer(refusing(), host="127.0.0.1"), within=1.0)
 
     assert type(error) is ConnectionRefused
@@ -290,7 +243,7 @@ async def test_a_port_where_nobody_listens_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-async def test_a_black_hole_ends_at_the_connect_timeout(authority: Authority, secure: bool) -> None:
+async def test_u4_a_black_hole_ends_at_the_connect_timeout(authority: Authority, secure: bool) -> None:
     with unanswering() as port:
         tls = tls_context(authority.file) if secure else None
         error = await failure(dialer(port, tls, host="127.0.0.1", timeout=SHORT))
@@ -303,7 +256,7 @@ async def test_a_black_hole_ends_at_the_connect_timeout(authority: Authority, se
 
 
 @pytest.mark.parametrize("kind", ["wrong host", "expired", "self-signed", "another authority"])
-async def test_a_certificate_that_is_not_right_is_refused_for_good(
+async def test_u3_a_certificate_that_is_not_right_is_refused_for_good(
     authority: Authority, tmp_path: Path, kind: str
 ) -> None:
     pair = {
@@ -334,7 +287,7 @@ def test_a_file_of_authorities_that_is_none_is_an_error(tmp_path: Path) -> None:
             tls_context(tmp_path / name)
 
 
-async def test_a_server_that_speaks_old_tls_only_is_refused(authority: Authority, good: Pair) -> None:
+async def test_u3_a_server_that_speaks_old_tls_only_is_refused(authority: Authority, good: Pair) -> None:
     context = good.server()
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
@@ -369,7 +322,7 @@ async def _alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @pytest.mark.parametrize("answer", [_say_http, _close, _close_unread, _alert])
-async def test_a_handshake_that_fails_is_told_apart_from_a_refused_connection(
+async def test_u3_a_handshake_that_fails_is_told_apart_from_a_refused_connection(
     authority: Authority, answer: Answering
 ) -> None:
     async with serving(answer=answer) as server:
@@ -401,7 +354,7 @@ async def test_session_keys_are_not_logged_whatever_the_environment_says(
     monkeypatch.setenv("SSLKEYLOGFILE", str(log))
     async with serving(good.server()) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(caller)
+        await dialer(server.port, tls_context(authority.file)).open(lambda _: caller)
         caller.transport.abort()
         await patiently(caller.gone)
 
@@ -413,7 +366,7 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, f"http://127.0.0.1:{refusing()}")
     async with serving() as server:
         caller = Caller()
-        await dialer(server.port).open(caller)
+        await dialer(server.port).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("peername")[1] == server.port
         caller.transport.abort()
@@ -426,7 +379,7 @@ async def test_tls_1_2_and_1_3_are_spoken(authority: Authority, good: Pair, vers
     context.minimum_version = context.maximum_version = version
     async with serving(context) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(caller)
+        await dialer(server.port, tls_context(authority.file)).open(lambda _: caller)
 
         assert caller.transport.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
         caller.transport.abort()
@@ -444,7 +397,7 @@ async def test_giving_up_an_opening_closes_its_socket(authority: Authority) -> N
 
     async with serving(answer=wait_for_the_end) as server:
         opening = asyncio.get_running_loop().create_task(
-            dialer(server.port, tls_context(authority.file)).open(Caller()), name="opening"
+            dialer(server.port, tls_context(authority.file)).open(lambda _: Caller()), name="opening"
         )
         await patiently(begun.wait())
         opening.cancel()

@@ -199,3 +199,122 @@ def test_an_answer_says_where_the_time_went() -> None:
     assert fields.timed_lines(made) == (
         b"X-Request-Id: ours-1\r\nServer-Timing: proxy;dur=1.0, lane;dur=0.0, upstream;dur=25.0\r\n"
     )
+
+
+def test_who_shares_an_answer_is_told() -> None:
+    """A20, A24."""
+    made = call()
+    made.timeline.joined = True
+
+    assert fields.timed_lines(made).endswith(b"\r\nCache-Status: talon-proxy; fwd=bypass; collapsed\r\n")
+
+
+def test_the_time_in_line_at_gates_and_between_attempts_is_the_lanes_time() -> None:
+    made = call()
+    made.timeline.lane, made.timeline.gate, made.timeline.backoff = 0.1, 0.02, 0.003
+    made.timeline.upstream = 0.5
+    made.timeline.ready = made.timeline.complete + 0.624
+
+    assert b"Server-Timing: proxy;dur=1.0, lane;dur=123.0, upstream;dur=500.0\r\n" in fields.timed_lines(made)
+
+
+# --- what two calls must have in common that share an answer ---
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        ([b"gzip"], b"gzip"),
+        ([b"gzip, deflate, br, zstd"], b"gzip, deflate"),
+        ([b"DEFLATE;q=0.5,GZip"], b"gzip, deflate"),
+        ([b"identity"], b"identity"),
+        ([b"br"], b"identity"),
+        ([b""], b"identity"),
+        ([b"*"], b"gzip"),
+        ([b"br, *;q=0.1"], b"gzip"),
+        ([b"*;q=0"], b"identity"),
+        ([b"gzip;q=0"], b"identity"),
+        ([b"gzip;q=0, *"], b"identity"),
+        ([b"gzip; q=0.000 , deflate"], b"deflate"),
+        ([b"gzip;q=0.001"], b"gzip"),
+        ([b"br", b"deflate", b"gzip"], b"gzip, deflate"),
+        ([b"gzip", b"gzip;q=0"], b"identity"),
+        ([b"x-gzip, compress"], b"identity"),
+    ],
+)
+def test_what_a_caller_accepts_is_reduced_to_what_we_can_read(sent: list[bytes], passed: bytes) -> None:
+    """A5, A25: what is not accepted is never asked for."""
+    made = call(*[(b"accept-Encoding", value) for value in sent], method=b"GET")
+    found = fields.read(made.fields)
+
+    assert found.accept_encoding == passed
+    assert b"ccept-" not in made.fields.block
+    assert fields.outbound(made, found).count(b"Accept-Encoding: %b\r\n" % passed) == 1
+
+
+def test_who_says_nothing_of_what_it_accepts_has_nothing_said_for_it() -> None:
+    made = call(method=b"GET")
+    found = fields.read(made.fields)
+
+    assert found.accept_encoding is None
+    assert b"ccept-" not in fields.outbound(made, found)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"Accept", b"Accept-Language", b"Api-Key", b"Content-Signature", b"Content-Type", b"Cookie"),
+        *(b"Content-Encoding", b"Idempotency-Key", b"Accept-Encoding"),
+    ],
+)
+def test_a_field_that_changes_the_answer_tells_calls_apart_and_crosses(name: bytes) -> None:
+    """A1."""
+    assert read((name, b"gzip")).identity != read().identity
+    assert read((name, b"gzip")).identity == read((name.lower(), b"gzip"), (b"X-Other", b"y")).identity
+    assert name == b"Accept-Encoding" or crossing((name, b"gzip")) == name + b": gzip\r\n"
+
+
+@pytest.mark.parametrize("name", [b"User-Agent", b"X-Request-Id", b"Traceparent", b"Talon-Proxy-Timeout-Ms", b"Origin"])
+def test_a_field_that_does_not_change_the_answer_does_not(name: bytes) -> None:
+    assert read((name, b"1")).identity == read().identity
+
+
+def test_a_value_is_compared_byte_by_byte() -> None:
+    assert read((b"Accept", b"a/b, c/d")).identity != read((b"Accept", b"a/b,c/d")).identity
+    assert read((b"Cookie", b"a"), (b"Cookie", b"b")).identity != read((b"Cookie", b"b"), (b"Cookie", b"a")).identity
+    assert read((b"Cookie", b"a"), (b"Accept", b"b")).identity == read((b"Accept", b"b"), (b"Cookie", b"a")).identity
+    assert read((b"Accept", b"Cookie")).identity != read((b"Cookie", b"Accept")).identity
+
+
+def test_an_encoding_that_changes_nothing_is_none() -> None:
+    assert read((b"Content-Encoding", b"Identity")).content_encoding == b""
+    assert read((b"Content-Encoding", b"gzip"), (b"Content-Encoding", b"br")).content_encoding == b"gzip,br,"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "alone"),
+    [
+        *[
+            (name, b"x", True)
+            for name in (
+                *(b"Range", b"If-Range", b"If-Match", b"If-None-Match"),
+                *(b"If-Modified-Since", b"If-Unmodified-Since"),
+            )
+        ],
+        (b"Cache-Control", b"no-cache", True),
+        (b"Cache-Control", b"max-age=0 , NO-STORE", True),
+        (b"Cache-Control", b"max-age=0", False),
+        (b"Cache-Control", b"no-cache-at-all", False),
+        (b"Talon-Proxy-Coalesce", b"NO", True),
+        (b"Talon-Proxy-Order", b"no", False),
+        (b"X-Range", b"x", False),
+    ],
+)
+def test_an_answer_for_this_caller_alone(name: bytes, value: bytes, alone: bool) -> None:
+    """A7, A8."""
+    assert read((name, value)).alone is alone
+
+
+def test_only_who_asks_for_no_order_has_none() -> None:
+    assert read((b"Talon-Proxy-Order", b"No")).unordered
+    assert not read((b"Talon-Proxy-Coalesce", b"no")).unordered

@@ -12,8 +12,8 @@ from proxy.talon.keys import NOTHING
 from proxy.talon.routes import Routes, Surface
 from proxy.traffic.flights import Caller, Flight, State
 from proxy.upstream import State as Serving
+from proxy.wire.connection import Connection
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection
 from tests.upstream_fakes import FakeClock, FakeStream, FakeUpstream, Silence
 
 
@@ -79,6 +79,10 @@ class Rig:
 
     def answered(self, flight: Flight, reply: Reply) -> None:
         self._crash("answered")
+        self.replies.append(reply)
+
+    def reconsider(self, flight: Flight, reply: Reply) -> None:
+        self._crash("reconsider")
         self.replies.append(reply)
 
     def overdue_exchange(self, flight: Flight) -> float:

@@ -8,8 +8,11 @@ import pytest
 from proxy.errors import BadReply, ConnectionLost, IncompleteReply, ReplyTooLarge, ResponseTimeout, UpstreamError
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
-from proxy.wire.heads import ReplyParser
-from proxy.wire.http1 import JOIN_BELOW, MAX_INTERIM, STREAM_AHEAD, Closing, Connection, State
+from proxy.wire import connection
+from proxy.wire.connection import Closing
+from proxy.wire.heads import MAX_INTERIM, ReplyParser
+from proxy.wire.http1 import JOIN_BELOW, Connection, State
+from proxy.wire.replystream import STREAM_AHEAD
 from tests.upstream_fakes import Asked, FakeClock, FakeSocket, FakeTransport, Silence, turns
 
 LIMIT = 64  # bytes of a reply that is held
@@ -22,8 +25,8 @@ class Rig:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.clock = FakeClock()
-        self.freed: list[Connection] = []
-        self.lost: list[Connection] = []
+        self.freed: list[connection.Connection] = []
+        self.lost: list[connection.Connection] = []
         self.socket = FakeSocket()
         self.transport = FakeTransport(self.socket)
         self.connection = Connection(
@@ -596,15 +599,15 @@ async def test_who_takes_the_connection_as_it_is_freed_gets_nothing_of_the_answe
     rig.socket.close()
 
 
-class Freed(list[Connection]):
+class Freed(list[connection.Connection]):
     """Connections given back; the first is used at once."""
 
     def __init__(self, use: Callable[[], object]) -> None:
         super().__init__()
         self._use = use
 
-    def append(self, connection: Connection) -> None:
-        super().append(connection)
+    def append(self, freed: connection.Connection) -> None:
+        super().append(freed)
         if len(self) == 1:
             self._use()
 
@@ -907,3 +910,119 @@ async def test_a_reader_that_waits_is_woken_by_pieces_and_by_the_end(rig: Rig) -
     rig.hear(b"b" * 60)
 
     assert await reading == b"a" * 40 + b"b" * 60
+
+
+# --- an answer that does not come in time, and an end that is looked out for ---
+
+
+def hold(rig: Rig, seconds: float = 5.0, *, may_stream: bool = True) -> Asked:
+    """Let an exchange be overdue whose end is wanted for so many seconds more."""
+    asked = Asked(b"PUT", timeout=10, may_stream=may_stream)
+    asked.hold = seconds
+    asked.send_on(rig.connection)
+    rig.clock.advance(10.1)
+    return asked
+
+
+async def test_who_does_not_want_to_know_the_end_is_told_that_there_was_none(rig: Rig) -> None:
+    asked = hold(rig, 0.0)
+
+    assert asked.asked_to_hold == 1
+    assert isinstance(error_of(asked), ResponseTimeout)
+    assert rig.transport.ended == "abort"
+
+
+async def test_an_end_that_is_wanted_is_waited_for(rig: Rig) -> None:
+    asked = hold(rig)
+    assert repr(rig.connection) == "<http1.Connection HELD served=1>"
+    rig.clock.advance(4.8)
+    assert not asked.done
+    rig.hear(OK)
+
+    assert reply_of(asked).body == b"OK"
+    assert asked.asked_to_hold == 1
+
+
+@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_a_connection_that_was_held_never_serves_again(rig: Rig, answer: bytes) -> None:
+    asked = hold(rig)
+    rig.hear(answer)
+    if not asked.done:
+        rig.end()
+
+    assert asked.done
+    assert not rig.freed
+    assert rig.closed
+
+
+async def test_an_end_that_does_not_come_either_is_told_once(rig: Rig) -> None:
+    asked = hold(rig)
+    rig.clock.advance(5.1)
+
+    error = error_of(asked)
+    assert isinstance(error, ResponseTimeout)
+    assert error.sent is Sent.MAYBE
+    assert asked.asked_to_hold == 1
+    assert rig.closed
+
+
+@pytest.mark.parametrize("how", ["end of file", "reset"])
+async def test_a_connection_that_ends_while_it_is_held_has_no_end_to_tell(rig: Rig, how: str) -> None:
+    asked = hold(rig)
+    rig.end(None if how == "end of file" else ConnectionResetError())
+
+    assert isinstance(error_of(asked), ConnectionLost)
+    assert rig.connection.state is State.CLOSED
+    rig.clock.advance(100)
+
+
+async def test_nonsense_on_a_connection_that_is_held_ends_it(rig: Rig) -> None:
+    asked = hold(rig)
+    rig.hear(b"nonsense\r\n\r\n")
+
+    assert isinstance(error_of(asked), BadReply)
+    assert rig.closed
+
+
+async def test_an_answer_that_has_begun_is_waited_for_too(rig: Rig) -> None:
+    asked = Asked(b"PUT", timeout=10)
+    asked.hold = 5.0
+    asked.send_on(rig.connection)
+    rig.hear(OK[:-1])
+    rig.clock.advance(10.1)
+    assert not asked.done
+    rig.hear(OK[-1:])
+
+    assert reply_of(asked).body == b"OK"
+    assert rig.closed
+
+
+async def test_a_large_answer_on_a_connection_that_is_held_is_an_end(rig: Rig) -> None:
+    asked = hold(rig)
+    rig.hear(LARGE)
+    stream = reply_of(asked).stream
+    assert stream is not None
+    stream.abandon()
+
+    assert rig.closed
+
+
+async def test_nobody_is_asked_whether_to_hold_a_stream(rig: Rig) -> None:
+    """Its head was the answer; each piece has its time, and the reader is told."""
+    asked = Asked(b"PUT", timeout=10)
+    asked.hold = 5.0
+    asked.send_on(rig.connection)
+    rig.hear(LARGE)
+    rig.clock.advance(10.1)
+
+    assert asked.asked_to_hold == 0
+    with pytest.raises(ResponseTimeout):
+        await read(reply_of(asked))
+
+
+async def test_giving_a_connection_up_ends_what_it_was_held_for(rig: Rig) -> None:
+    asked = hold(rig)
+    rig.connection.close(Closing.ERROR)
+
+    assert isinstance(error_of(asked), ConnectionLost)
+    assert rig.closed

@@ -80,6 +80,20 @@ def test_doubts_do_not_add_up_without_end(memory: Memory) -> None:
     assert memory.profiles(SESSION) == ("p7", "p8", "p9")
 
 
+def test_naming_the_only_known_profile_again_says_nothing(memory: Memory) -> None:
+    told = [memory.knows(SESSION, "jane")]
+    memory.admitted(SESSION, "jane")
+    told.append(memory.knows(SESSION, "jane"))
+    memory.confirmed(SESSION, "jane")
+    told += [memory.knows(SESSION, "jane"), memory.knows(SESSION, "guest")]
+    memory.admitted(SESSION, "guest")
+    told.append(memory.knows(SESSION, "jane"))
+    memory.doubted(SESSION, "guest")
+    told.append(memory.knows(SESSION, "jane"))
+
+    assert told == [False, False, True, False, False, False]
+
+
 @pytest.mark.parametrize("end", ["refused", "doubted", "confirmed"])
 def test_a_profile_that_two_calls_name_is_pending_until_both_have_ended(memory: Memory, end: str) -> None:
     know(memory, "s", "guest")

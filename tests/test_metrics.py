@@ -41,6 +41,10 @@ PULLED = Pulled(
     closed=lambda: {"idle": 6, "peer": 7},
     circuit=lambda: 1,
     generation=lambda: 2,
+    override=lambda: True,
+    credentials=lambda: {("default", "primary", "accepted"): 2, ("default", "next", "rejected"): 1},
+    expiries=lambda: {"eu": 1_800_000_000.0},
+    reloaded=lambda: (False, 1_700_000_000.0),
     upstream=lambda: ("mycompany.europe-west1.talon.one", "http/1.1"),
     config_hash=lambda: "0123456789ab",
     log_dropped=lambda: 8,
@@ -277,16 +281,37 @@ def test_other_errors_are_no_refusals() -> None:
     assert value(metrics, "refused_total", reason="concurrency") == 0
 
 
-def test_credentials_are_rejected_where_talon_one_says_401() -> None:
+def test_exchanges_are_told_by_the_key_that_signed_them() -> None:
     metrics = make()
 
-    for status in (200, 404, 401):
-        metrics.finished(call(), reply(status), whole=True)
-    fail(metrics, unsent(), NotFound("No such path"))
-
     assert value(metrics, "credentials_used_total", application="default", key="primary", result="accepted") == 2
-    assert value(metrics, "credentials_used_total", application="default", key="primary", result="rejected") == 1
-    assert value(metrics, "credentials_used_total", application="eu", key="primary", result="accepted") == 0
+    assert value(metrics, "credentials_used_total", application="default", key="next", result="rejected") == 1
+    assert value(metrics, "credential_expiry_timestamp_seconds", application="eu") == 1_800_000_000
+
+
+def test_what_was_done_at_run_time_is_told() -> None:
+    metrics = make()
+
+    assert value(metrics, "upstream_override") == 1
+    assert value(metrics, "config_last_reload_successful") == 0
+    assert value(metrics, "config_last_reload_timestamp_seconds") == 1_700_000_000
+
+
+def test_an_application_that_a_reload_brought_is_counted_by_its_name() -> None:
+    metrics = make()
+    newcomer = call()
+    newcomer.application = "us"
+
+    metrics.finished(newcomer, reply(200), whole=True)
+    metrics.know(["us"])
+    metrics.finished(newcomer, reply(200), whole=True)
+
+    assert (
+        value(
+            metrics, "requests_total", status="200", source="upstream", application="us", operation=newcomer.operation
+        )
+        == 1
+    )
 
 
 def test_the_last_success_is_told_in_unix_time_and_is_no_server_error() -> None:

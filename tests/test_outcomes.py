@@ -1,4 +1,4 @@
-"""What becomes of a call that was sent: answered, repeated, left to rest. Design §6, row by row. No socket, no sleep.
+"""What becomes of a call that was sent: answered, repeated, left to rest (design.md §6, row by row).
 
 The place in line is kept all the while, and nothing is sent without a caller who has time.
 """

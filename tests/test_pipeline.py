@@ -228,7 +228,7 @@ async def test_a_wrong_certificate_is_told_after_one_attempt(rig: Rig) -> None:
     assert caller.failure == (502, b"tls_certificate_error", b"not-sent")
 
 
-def crash(*_: object) -> Any:
+def crash(*_: object, **__: object) -> Any:
     raise RuntimeError("a secret detail")
 
 
@@ -244,7 +244,7 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
         else:
             caller = rig.submit()
         if step == "sign":
-            monkeypatch.setattr(rig.credentials, "sign", crash)
+            monkeypatch.setattr(rig.upstream.keys, "leading", crash)
             rig.upstream.grant()
         elif step == "send":
 
@@ -258,9 +258,9 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
             monkeypatch.setattr(rig.attempts, "_again", crash)
             rig.upstream.fail(ConnectionRefused("x"))
         elif step == "mask":
-            monkeypatch.setattr(rig.credentials, "mask", crash)
+            monkeypatch.setattr(rig.upstream.keys, "mask", crash)
             rig.upstream.admit()
-            rig.upstream.answer()
+            rig.upstream.answer(404)
 
     assert caller.failure == (500, b"proxy_internal_error", b"unknown" if sent else b"not-sent")
     assert caller.call.error == "internal"
@@ -370,7 +370,7 @@ async def test_a_request_that_cannot_be_signed_leaves_its_connection_to_the_next
     """However many there are: each gives it back, and nobody is left waiting."""
     callers = [rig.submit() for _ in range(300)]
     with monkeypatch.context() as broken:
-        broken.setattr(rig.credentials, "sign", crash)
+        broken.setattr(rig.upstream.keys, "leading", crash)
         dial = await real.open()
         await turns(400)
 
@@ -390,8 +390,8 @@ async def test_a_crash_of_one_call_is_not_felt_by_the_connection_that_another_ga
 ) -> None:
     first, second, third = rig.submit(), rig.submit(), rig.submit()
     dial = await real.open()
-    sign, calls = rig.credentials.sign, iter([crash])
-    monkeypatch.setattr(rig.credentials, "sign", lambda grant: next(calls, sign)(grant))
+    sign, calls = rig.upstream.keys.leading, iter([crash])
+    monkeypatch.setattr(rig.upstream.keys, "leading", lambda grant: next(calls, sign)(grant))
 
     dial.connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
     assert first.reply.status == 200
@@ -561,7 +561,7 @@ async def test_whatever_ends_the_last_flight_wakes_who_waits_for_it(
     elif how == "refuse":
         rig.pipeline.refuse_unsent()
     else:
-        monkeypatch.setattr(rig.credentials, "sign", crash)
+        monkeypatch.setattr(rig.upstream.keys, "leading", crash)
         rig.upstream.grant()
     await turns()
 
@@ -585,3 +585,186 @@ async def test_a_flight_that_begins_as_the_last_one_lands_is_waited_for(rig: Rig
 
     assert draining.done()
     assert caller.reply.status == second.reply.status == 200
+
+
+async def test_shutting_down_refuses_what_stands_in_line(rig: Rig) -> None:
+    """B25: what was sent lands; what waits is told at once that nothing was sent, and is not sent afterwards."""
+    target = b"/v2/customer_sessions/s"
+    rig.upstream.ready = True
+    sent, *queued = [rig.submit(b"PUT", target, (b"Cookie", b"%d" % number)) for number in range(4)]
+    rig.pipeline.refuse_unsent()
+
+    assert [caller.failure for caller in queued] == [(503, b"http_request_denied", b"not-sent")] * 3
+    assert not sent.answers
+    rig.upstream.answer()
+    assert sent.reply.status == 200
+    assert len(rig.sent) == 1
+    assert not rig.pipeline.flights
+
+
+async def test_shutting_down_does_not_send_what_nobody_waits_for(rig: Rig) -> None:
+    rig.upstream.ready = True
+    ahead = rig.submit(b"PUT", b"/v2/customer_sessions/s/reopen")
+    left = rig.submit(b"POST", b"/v2/customer_sessions/s/returns")
+    left.waiter.leave()
+    rig.pipeline.refuse_unsent()
+    rig.upstream.end(rig.asked(ahead))
+
+    assert len(rig.sent) == 1
+    assert not rig.pipeline.flights
+
+
+async def test_a_call_that_comes_when_nothing_is_sent_any_more_is_refused(rig: Rig) -> None:
+    rig.upstream.ready = True
+    rig.pipeline.refuse_unsent()
+
+    assert [rig.submit().failure, rig.submit(b"GET", b"/v2/customer_sessions/s").failure] == [
+        (503, b"http_request_denied", b"not-sent")
+    ] * 2
+
+
+async def test_the_end_of_the_last_flight_waits_for_no_lane_that_is_held(rig: Rig) -> None:
+    rig.upstream.ready = True
+    target = b"/v2/customer_sessions/s"
+    first, second = [rig.submit(b"PUT", target, (b"Cookie", value)) for value in (b"1", b"2")]
+    assert rig.upstream.time_out(rig.asked(first))
+    draining = asyncio.get_running_loop().create_task(rig.pipeline.drained(), name="draining")
+    await turns()
+    assert rig.was_sent(second)
+    rig.upstream.end(rig.asked(second))
+    await turns()
+
+    assert draining.done()
+    rig.upstream.end(rig.asked(first))
+
+
+async def test_one_caller_who_cannot_be_told_of_the_end_keeps_it_from_nobody(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    callers = [rig.submit() for _ in range(3)]
+    callers[0].on_answer = crash
+    rig.pipeline.refuse_unsent()
+
+    assert [caller.failure[0] for caller in callers] == [503] * 3
+    assert "a secret detail" in caplog.text
+    assert rig.pipeline.in_flight == 0
+
+
+# --- answers too large to hold ---
+
+READ, WRITE = (b"GET", b"/v2/customer_sessions/s"), (b"PUT", b"/v2/customer_sessions/s")
+
+
+@pytest.mark.parametrize("call", [READ, WRITE])
+async def test_an_answer_too_large_to_hold_is_read_by_its_only_caller(rig: Rig, call: tuple[bytes, bytes]) -> None:
+    rig.upstream.ready = True
+    caller, stream = rig.submit(*call), FakeStream()
+    rig.upstream.answer(stream=stream)
+
+    assert caller.reply.stream is stream
+    assert not stream.abandoned
+    assert rig.pipeline.in_flight == 0
+
+
+async def test_the_lane_goes_on_at_the_head_of_an_answer_too_large_to_hold(rig: Rig) -> None:
+    rig.upstream.ready = True
+    rig.submit(*WRITE)
+    behind = rig.submit(*WRITE, (b"Cookie", b"x"))
+    rig.upstream.answer(stream=FakeStream())
+
+    assert rig.was_sent(behind)
+
+
+async def test_those_who_share_a_read_too_large_to_hold_share_another(rig: Rig) -> None:
+    """A22, A23."""
+    rig.upstream.ready = True
+    callers, stream = [rig.submit(*READ) for _ in range(4)], FakeStream()
+    rig.upstream.answer(stream=stream)
+
+    assert callers[0].reply.stream is stream
+    assert len(rig.sent) == 2
+    assert not any(caller.answers for caller in callers[1:])
+    rig.upstream.answer(200, b"small")
+    assert [caller.reply.body for caller in callers[1:]] == [b"small"] * 3
+    assert [caller.joined for caller in callers] == [False, False, True, True]
+    rig.assert_idle()
+
+
+async def test_the_new_read_is_joined_by_nobody_else(rig: Rig) -> None:
+    """What comes later gets an exchange of its own, and may be joined."""
+    rig.upstream.ready = True
+    for _ in range(2):
+        rig.submit(*READ)
+    rig.upstream.answer(stream=FakeStream())
+
+    assert [rig.submit(*READ).joined for _ in range(2)] == [False, True]
+
+
+async def test_those_who_share_a_write_too_large_to_hold_are_told_and_it_is_sent_once(rig: Rig) -> None:
+    """A22: its outcome is known, and it is never executed twice for this."""
+    rig.upstream.ready = True
+    callers, stream = [rig.submit(*WRITE) for _ in range(3)], FakeStream()
+    rig.upstream.answer(stream=stream)
+
+    assert callers[0].reply.stream is stream
+    assert [caller.failure for caller in callers[1:]] == [(502, b"http_response_body_size", None)] * 2
+    assert len(rig.sent) == 1
+    rig.assert_idle()
+
+
+@pytest.mark.parametrize("call", [READ, WRITE])
+async def test_who_has_left_reads_no_answer_too_large_to_hold(rig: Rig, call: tuple[bytes, bytes]) -> None:
+    rig.upstream.ready = True
+    callers, stream = [rig.submit(*call) for _ in range(2)], FakeStream()
+    callers[0].waiter.leave()
+    rig.upstream.answer(stream=stream)
+
+    assert callers[1].reply.stream is stream
+    assert len(rig.sent) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_an_answer_too_large_to_hold_that_nobody_waits_for_is_given_up(rig: Rig, count: int) -> None:
+    rig.upstream.ready = True
+    callers, stream = [rig.submit(*READ) for _ in range(count)], FakeStream()
+    for caller in callers:
+        caller.waiter.leave()
+    rig.upstream.answer(stream=stream)
+
+    assert stream.abandoned == 1
+    assert len(rig.sent) == 1
+
+
+async def test_who_cannot_be_given_an_answer_too_large_to_hold_gives_it_up(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.upstream.ready = True
+    caller, stream = rig.submit(*READ), FakeStream()
+    caller.on_answer = crash
+    rig.upstream.answer(stream=stream)
+
+    assert stream.abandoned == 1
+    assert rig.pipeline.in_flight == 0
+
+
+# --- what is admitted ---
+
+
+async def test_calls_are_numbered_in_the_order_of_admission(rig: Rig) -> None:
+    """Whoever joins has a number too; what is refused has none."""
+    callers = [rig.submit(*call) for call in (WRITE, WRITE, READ, (b"GET", b"/v9/x"), WRITE)]
+
+    assert [caller.call.admission for caller in callers] == [1, 2, 3, 0, 4]
+
+
+async def test_who_joins_waits_for_the_answer_and_for_nothing_else(rig: Rig) -> None:
+    """A33: the time it shares counts as Talon.One's."""
+    rig.upstream.ready = True
+    first = rig.submit(*READ)
+    rig.clock.advance(2)
+    second = rig.submit(*READ)
+    rig.clock.advance(1)
+    rig.upstream.answer()
+
+    assert [caller.call.timeline.upstream for caller in (first, second)] == [3.0, 1.0]
+    assert [caller.joined for caller in (first, second)] == [False, True]

@@ -9,8 +9,10 @@ import pytest
 from proxy.errors import ConnectionLost, ConnectionRefused, InternalError, ProxyError
 from proxy.fields import reply_table
 from proxy.messages import Sent
-from proxy.wire.http1 import Closing, Connection, State
-from proxy.wire.pool import AGE_SPREAD, BOLDNESS, CAUTION, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
+from proxy.wire import connection as connections
+from proxy.wire.connection import Closing
+from proxy.wire.http1 import Connection, State
+from proxy.wire.pool import AGE_SPREAD, AHEAD, BOLDNESS, CAUTION, HERD, REOPEN_FIRST, REOPEN_LONGEST, Pool, PoolLimits
 from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeTransport, FakeWaiter, Silence, turns
 
 LIMITS = PoolLimits(warm=0, max=3, idle_timeout=50.0, max_age=300.0, reply=1024)
@@ -48,12 +50,13 @@ class Rig:
     async def open(self, count: int = 1) -> list[Connection]:
         """Get so many connections, all new and active."""
         waiters = [await self.wait() for _ in range(count)]
-        for dial in self.dialer.pending:
-            dial.succeed()
-        await turns()
+        while self.dialer.pending:
+            for dial in self.dialer.pending:
+                dial.succeed()
+            await turns()
         return [waiter.connection for waiter in waiters]
 
-    def serve(self, connection: Connection, said: bytes = OK) -> None:
+    def serve(self, connection: connections.Connection, said: bytes = OK) -> None:
         """One exchange from begin to end."""
         Asked().send_on(connection)
         connection.data_received(said)
@@ -554,7 +557,7 @@ async def test_only_the_unused_ones_of_many_age_out(rig: Rig) -> None:
     for _ in range(10):
         rig.clock.advance(10)
         connection = rig.pool.take()
-        assert connection is not None
+        assert isinstance(connection, Connection)
         rig.serve(connection)
 
     assert rig.pool.idle == 1
@@ -809,3 +812,236 @@ async def test_a_closed_connection_tells_how_much_it_has_served(rig: Rig) -> Non
     connection.close(Closing.ERROR)
 
     assert rig.served == [3]
+
+
+# --- connections that are held ---
+
+
+@pytest.mark.parametrize(("most", "share"), [(1, 0), (3, 0), (4, 1), (8, 2), (11, 2), (100, 25)])
+async def test_a_quarter_of_the_connections_may_be_held(most: int, share: int) -> None:
+    rig = Rig(replace(LIMITS, max=most))
+    connections = await rig.open(min(most, share + 1))
+    held = 0
+    while rig.pool.may_hold():
+        await hold(rig, connections[held])
+        held += 1
+        assert rig.pool.held == held
+
+    assert held == share
+
+
+async def hold(rig: Rig, connection: Connection) -> Asked:
+    """Let the answer on this connection be overdue, and its end be waited for."""
+    asked = Asked(b"PUT", timeout=0.1)
+    asked.hold = 30.0
+    asked.send_on(connection)
+    rig.clock.advance(0.2)
+    assert connection.state is State.HELD
+    return asked
+
+
+async def test_a_connection_that_is_held_counts_and_is_given_to_nobody() -> None:
+    rig = Rig(replace(LIMITS, max=4))
+    (first,) = await rig.open()
+    await hold(rig, first)
+
+    assert rig.pool.take() is None
+    assert (rig.pool.idle, rig.pool.active, rig.pool.held) == (0, 1, 1)
+    first.data_received(OK)
+    assert repr(rig.pool) == "<Pool idle=0 active=0 opening=0 waiting=0>"
+    assert rig.pool.may_hold()
+
+
+async def at_rest(rig: Rig, seconds: float = 1.0) -> None:
+    """Let time pass in small steps; every opening succeeds."""
+    rig.dialer.at_once = True
+    end = rig.clock.now + seconds
+    while rig.clock.now < end:
+        rig.clock.advance(min(seconds / 20, 0.5))
+        await turns()
+
+
+async def burst(rig: Rig, size: int) -> int:
+    """So many calls at once, from begin to end; gives how many of them found no connection."""
+    taken = [connection for connection in (rig.pool.take() for _ in range(size)) if connection is not None]
+    waiters = [await rig.wait() for _ in range(size - len(taken))]
+    rig.dialer.at_once = True
+    for dial in rig.dialer.pending:
+        dial.succeed()
+    await turns()
+    for connection in (*taken, *(waiter.connection for waiter in waiters)):
+        rig.serve(connection)
+    return len(waiters)
+
+
+AHEAD_LIMITS = replace(LIMITS, warm=2, max=100)
+
+
+async def test_those_who_wait_get_connections_opened_some_at_a_time_and_each_gets_one() -> None:
+    rig = Rig(replace(LIMITS, max=100))
+    waiting = [await rig.wait() for _ in range(64)]
+    assert rig.pool.opening == HERD
+
+    for count in range(1, 65):
+        rig.dialer.pending[0].succeed()
+        await turns()
+        assert rig.pool.opening == min(HERD, 64 - count)
+
+    assert len({waiter.connection for waiter in waiting}) == 64
+
+
+async def test_those_who_wait_are_served_by_connections_that_come_free_and_no_more_are_opened_for_them() -> None:
+    rig = Rig(replace(LIMITS, max=100))
+    (connection,) = await rig.open(1)
+    waiting = [await rig.wait() for _ in range(64)]
+
+    while not all(waiter.done for waiter in waiting):
+        rig.serve(connection)
+    for dial in rig.dialer.pending:
+        dial.succeed()
+    await turns()
+
+    assert len(rig.dialer.dials) == 1 + HERD
+
+
+async def test_one_call_more_than_there_ever_were_finds_a_connection() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    held = []
+
+    for _ in range(30):
+        connection = rig.pool.take()
+        assert connection is not None
+        held.append(connection)
+        await at_rest(rig)
+
+    assert rig.pool.idle == 2
+    assert rig.pool.opened == 32
+
+
+async def test_a_burst_after_idleness_finds_the_connections_of_the_one_before() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    assert await burst(rig, 64) == 62
+
+    await at_rest(rig, 100)  # twice the idle time
+
+    assert await burst(rig, 64) == 0
+
+
+async def test_the_connections_of_a_burst_that_does_not_come_again_are_let_go_by_and_by() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    await burst(rig, 64)
+
+    seen = []
+    for _ in range(12):
+        await at_rest(rig, 60)
+        seen.append(rig.pool.idle)
+
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] > 60
+    assert seen[-1] == 2
+
+
+async def test_connections_are_opened_ahead_a_few_at_a_time_and_never_more_than_the_maximum() -> None:
+    rig = Rig(replace(LIMITS, warm=20, max=30))
+    rig.pool.start(expecting=100)
+    await turns()
+    assert len(rig.dialer.dials) == AHEAD
+
+    opened = 0
+    while rig.dialer.pending:
+        rig.dialer.pending[0].succeed()
+        await turns()
+        rig.clock.advance(0.05)
+        await turns()
+        opened += 1
+        assert rig.pool.opening <= AHEAD
+
+    assert opened == rig.pool.idle == 30
+
+
+async def test_a_new_pool_is_as_warm_as_calls_will_need() -> None:
+    before, after = Rig(AHEAD_LIMITS), Rig(AHEAD_LIMITS)
+    before.pool.start()
+    await burst(before, 12)
+
+    after.pool.start(expecting=before.pool.expected)
+    await at_rest(after)
+
+    assert after.pool.idle == 14
+
+
+async def test_a_warm_connection_is_replaced_before_it_is_idle_too_long() -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+
+    for _ in range(2000):
+        rig.clock.advance(0.1)
+        assert rig.pool.idle >= 2
+        await turns()
+
+    assert 6 <= rig.pool.opened <= 12  # three or four generations of two
+    assert rig.pool.idle <= 4
+
+
+@pytest.mark.parametrize("said", [0, 1, 2])
+async def test_a_short_idle_time_of_the_peer_does_not_make_the_pool_open_more_and_more(said: int) -> None:
+    rig = Rig(AHEAD_LIMITS)
+    rig.pool.start()
+    await at_rest(rig)
+    connections = [rig.pool.take() for _ in range(2)]
+    for connection in connections:
+        assert connection is not None
+        rig.serve(connection, b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=%d\r\nContent-Length: 0\r\n\r\n" % said)
+
+    await at_rest(rig, 10)
+
+    assert rig.pool.idle <= 6
+    assert rig.pool.opened <= 8
+
+
+async def test_a_short_idle_time_of_our_own_does_not_either() -> None:
+    rig = Rig(replace(AHEAD_LIMITS, idle_timeout=1.0))
+    rig.pool.start()
+
+    await at_rest(rig, 10)
+
+    assert rig.pool.idle <= 4
+    assert rig.pool.opened <= 40
+
+
+async def test_an_opening_ahead_that_fails_is_told_to_no_call_that_has_one_of_its_own() -> None:
+    rig = Rig(replace(AHEAD_LIMITS, max=3))
+    rig.pool.start()
+    await turns()
+
+
+async def test_its_place_is_free_for_who_waits_when_it_ends() -> None:
+    rig = Rig(replace(LIMITS, max=4))
+    connections = await rig.open(4)
+    await hold(rig, connections[0])
+    waiting = await rig.wait()
+    assert rig.pool.opening == 0
+    connections[0].data_received(OK)
+    await turns()
+    rig.dialer.dials[-1].succeed()
+    await turns()
+
+    assert waiting.connection not in connections
+
+
+async def test_a_pool_that_is_given_up_gives_up_what_it_holds() -> None:
+    """Shutting down waits for no end that nobody wants to know."""
+    rig = Rig(replace(LIMITS, max=4))
+    (connection,) = await rig.open()
+    asked = await hold(rig, connection)
+    rig.pool.abort()
+
+    assert isinstance(asked.error, ConnectionLost)
+    assert rig.pool.held == 0

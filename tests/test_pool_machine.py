@@ -182,16 +182,15 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_connection_is_in_one_place(self) -> None:
-        idle, active = self.pool._idle, self.pool._active
-        assert len(set(idle)) == len(idle)
-        assert not active & set(idle)
+        free = self.pool._free
+        assert len(set(free)) == len(free)
+        assert set(free) == {connection for connection in self.pool._open if connection.lent < connection.slots}
         for connection in self.connections:
             if connection.state is State.CLOSED:
-                assert connection not in active
-                assert connection not in idle
+                assert connection not in self.pool._open
             elif connection.state is State.ACTIVE:
-                assert connection in active
-        assert all(connection.state is State.IDLE for connection in idle)
+                assert connection in self.pool._open
+                assert connection.lent == 1
 
     @invariant()
     def nobody_waits_without_need(self) -> None:
@@ -207,7 +206,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def an_idle_connection_is_looked_after_in_time(self) -> None:
-        for connection in self.pool._idle:
+        for connection in self.pool._free:
             assert self.pool._care.due <= self.pool._due(connection)
 
     def teardown(self) -> None:
@@ -218,7 +217,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self.inside(dial.succeed)
             self.turn()
             self.held.clear()
-            for connection in [*self.pool._active]:
+            for connection in self.pool._open - set(self.pool._free):
                 self.inside(lambda connection=connection: self._serve(connection))
             if not self.queue and not self.dialer.pending and not self.pool.active:
                 break
@@ -229,7 +228,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.turn()
         assert all(connection.state is State.CLOSED for connection in self.connections)
         assert not asyncio.all_tasks(self.loop)
-        assert not self.reports
+        assert self.reports == []
         self.loop.close()
 
     def _serve(self, connection: Connection) -> None:

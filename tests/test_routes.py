@@ -3,11 +3,13 @@
 import re
 from urllib.parse import quote
 
+import orjson
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxy.errors import DownstreamError, MethodNotAllowed, NotFound, ProxyError, RefusedError
+from proxy.talon.keys import names
 from proxy.talon.operations import LISTED, MANAGEMENT, OPERATIONS, OTHER, Conflict, Kind
 from proxy.talon.routes import Route, Routes, Surface, cut_base, split_application
 
@@ -68,7 +70,7 @@ CALLS = [
 ]
 SESSIONS_IN_BODY = {
     "activateLoyaltyPoints": "/sessionId",
-    "trackEventV3": "/connectedSessionId",
+    "trackEventV3": "/connectedSessionID /connectedSessionId",
     "trackEvent": "/sessionId",
 }
 PROFILES_IN_BODY = {
@@ -743,3 +745,12 @@ def test_no_target_makes_anything_but_a_route_or_a_refusal(method: bytes, target
     assert isinstance(route.session, str | None)
     assert isinstance(route.profile, str | None)
     assert b"" not in route.parameters
+
+
+@pytest.mark.parametrize("name", ["connectedSessionId", "connectedSessionID"])
+def test_an_advanced_event_names_its_session_in_the_spelling_of_today_or_of_early_2026(name: str) -> None:
+    body = orjson.dumps({"type": "review", "profileId": "p-1", "integrationId": "e-1", name: "s-1"})
+
+    named = names(classify("POST /v3/events"), body, encoded=False, limit=len(body))
+
+    assert (named.session, named.profiles, named.unkeyed) == ("s-1", ("p-1",), None)

@@ -16,7 +16,7 @@ import pytest
 
 import proxy
 from tests.certificates import Authority
-from tests.harness import Line, Upstream
+from tests.harness import OK, Line, Upstream
 from tests.process import Answer, Ended, ask, request, run, serving, talon_proxy
 
 URL = "http://127.0.0.1:9"  # nobody answers there
@@ -313,20 +313,22 @@ async def test_a_second_signal_ends_it_at_once(upstream: Upstream) -> None:
         assert await line.to_end() == b""
 
 
-async def test_sighup_does_not_end_it(upstream: Upstream) -> None:
+async def test_sighup_reloads_and_disturbs_no_call(upstream: Upstream) -> None:
     upstream.answer = None
     async with serving(url(upstream)) as proxy:
         line = await proxy.client()
         await line.send(request("PUT", "/v2/customer_sessions/s", b"{}"))
-        await upstream.received()
+        sent_on, _ = await upstream.received()
 
         proxy.send(signal.SIGHUP)
         told = json.loads(await proxy.line("SIGHUP"))
 
-        assert told["level"] == "warning"
-        assert told["msg"] == "SIGHUP ignored: settings cannot be reloaded yet; restart to apply them"
+        assert (told["level"], told["msg"], told["changed"]) == ("info", "settings reloaded", [])
         assert proxy.running
         assert await proxy.probe("readyz") == 200
+        await sent_on.send(OK)
+        head, _ = await line.message()
+        assert head.startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_signal_before_it_listens_is_not_lost(tmp_path: Path) -> None:

@@ -284,6 +284,7 @@ def test_flags_that_are_not_understood(flags: list[str], expected: str | None) -
         ("applications.eu.api_key", "use --applications.eu.api_key_file or TALON_PROXY_APPLICATIONS__EU__API_KEY"),
         ("management.api_key", "use --management.api_key_file or TALON_PROXY_MANAGEMENT__API_KEY"),
         ("admin.token", "use --admin.token_file or TALON_PROXY_ADMIN__TOKEN"),
+        ("upstream.proxy", "use --upstream.proxy_file or TALON_PROXY_UPSTREAM__PROXY"),
         ("clients.tokens", "use --clients.tokens_file or TALON_PROXY_CLIENTS__TOKENS"),
     ],
 )
@@ -532,6 +533,17 @@ def test_a_text_in_the_file_is_in_quotes(toml: Callable[[str], str]) -> None:
 )
 def test_a_choice_lists_what_can_be_chosen(text: str, expected: str) -> None:
     assert problem(log__level=text).endswith(expected)
+
+
+def test_the_protocol_is_one_of_three() -> None:
+    assert [settings(upstream__protocol=text).upstream.protocol for text in ("auto", "http/1.1", "h2")] == [
+        "auto",
+        "http/1.1",
+        "h2",
+    ]
+    assert problem(upstream__protocol="http/2").startswith(
+        "TALON_PROXY_UPSTREAM__PROTOCOL [upstream.protocol]: must be one of auto, http/1.1, h2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -1297,7 +1309,9 @@ def test_the_sample_without_its_marks_is_toml_with_every_key_and_its_default() -
         for name in example(path):
             assert isinstance(value, dict)
             value = value[name]
-        if key.kind.secret and key.path != ("clients", "tokens"):
+        if key.path in (("clients", "tokens"), ("upstream", "proxy")):
+            key.kind.read(value)
+        elif key.kind.secret:
             assert value in ("<key>", "<token>", "<random text>")
         elif key.default in (None, (), {}):
             key.kind.read(value)

@@ -267,9 +267,9 @@ def with_secrets(text: str, tmp_path: Path) -> str:
     return re.sub(r"/run/secrets/([a-z-]+)", write, text)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_files_of_the_guide_are_right(tmp_path: Path, toml: Callable[[str], str], number: int) -> None:
-    assert len(FILES) == 3
+    assert len(FILES) == 4
     file = toml(with_secrets(FILES[number], tmp_path))
 
     assert main(["check", "--config", file], {}) == 0

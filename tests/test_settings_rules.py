@@ -195,3 +195,30 @@ def test_the_longest_pause_is_not_shorter_than_the_first() -> None:
     assert "[retries.conflict.cap]: must not be shorter than retries.conflict.base" in problem(
         retries__conflict__base="2s"
     )
+
+
+def test_a_planned_switch_whose_moment_has_passed_is_a_warning() -> None:
+    planned = {
+        "upstream__next__url": "https://mycompany.us-east4.talon.one",
+        "upstream__next__at": "2026-11-24T11:59:59Z",
+    }
+
+    (warning,) = loaded(**planned).warnings
+
+    assert warning == (
+        "TALON_PROXY_UPSTREAM__NEXT__AT [upstream.next.at]: is over: calls go to upstream.next.url;"
+        " set upstream.url to it, and take upstream.next away"
+    )
+    assert loaded(**{**planned, "upstream__next__at": "2026-11-24T12:00:01Z"}).warnings == ()
+
+
+def test_a_hold_that_outlasts_the_calls_it_holds_is_a_warning() -> None:
+    planned = {
+        "upstream__next__url": "https://mycompany.us-east4.talon.one",
+        "upstream__next__at": "2027-01-01T00:00:00Z",
+    }
+
+    (warning,) = loaded(**planned, upstream__next__hold="15s").warnings
+
+    assert "upstream.next.hold" in warning
+    assert "upstream.timeouts.total" in warning

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from proxy.settings import redacted
+from proxy.settings import Origin, redacted
 from proxy.settings.hosts import HostPattern, same_customer
 from proxy.settings.kinds import print_rate
-from tests.given import URL, problem, settings
+from proxy.settings.redaction import recognisable
+from tests.given import URL, loaded, problem, settings
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,40 @@ def test_other_addresses_to_come_from_are_refused(text: str) -> None:
 def test_a_proxy_on_the_way_is_spoken_to_in_clear() -> None:
     assert str(settings(upstream__proxy="http://egress:3128").upstream.proxy) == "http://egress:3128"
     assert "needs the form http://host:port" in problem(upstream__proxy="https://egress:3128")
-    assert "user name or password" in problem(upstream__proxy="http://me:secret@egress:3128")
+
+
+def test_the_credentials_of_a_proxy_are_decoded_and_shown_to_nobody() -> None:
+    given = loaded(upstream__proxy="http://me:s%40cret%3Aword@egress:3128").settings
+
+    proxy = given.upstream.proxy
+    assert proxy is not None
+    assert proxy.origin == Origin("http", "egress", 3128)
+    assert proxy.credentials is not None
+    assert proxy.credentials.reveal() == "me:s@cret:word"
+    shown = f"{proxy} {proxy!r} {given!r} {redacted(given)} {recognisable(given)} {given.model_dump_json()}"
+    assert "http://***@egress:3128" in shown
+    assert "cret" not in shown.replace("secret", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://me@egress", "http://:word@egress", "http://me:a%0d%0ab@egress", "http://me:c0ffee@", "me:c0ffee@egress"],
+)
+def test_other_urls_of_a_proxy_are_refused_without_being_repeated(text: str) -> None:
+    found = problem(upstream__proxy=text)
+
+    assert "[upstream.proxy]: " in found
+    assert "c0ffee" not in found
+
+
+def test_the_url_of_a_proxy_may_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "egress").write_text("http://me:word@egress:3128\n")
+
+    proxy = settings(upstream__proxy_file=str(tmp_path / "egress")).upstream.proxy
+
+    assert proxy is not None
+    assert proxy.credentials is not None
+    assert (proxy.origin.host, proxy.credentials.reveal()) == ("egress", "me:word")
 
 
 # --- moments --------------------------------------------------------------------------------------------------

@@ -31,28 +31,31 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "callers": NOUNS,
     "credentials": NOUNS | {"secret", "talon"},
     "fields": NOUNS | {"wire"},
-    "upstream": NOUNS | {"settings", "wire"},
-    "traffic": NOUNS | {"credentials", "talon", "upstream", "wire"},
+    "keyset": NOUNS | {"credentials", "secret", "talon"},
+    "upstream": NOUNS | {"keyset", "settings", "wire"},
+    "traffic": NOUNS | {"credentials", "keyset", "talon", "upstream", "wire"},
     "reception": NOUNS | {"callers", "credentials", "fields", "talon"},
     "pipeline": NOUNS | {"callers", "credentials", "fields", "reception", "talon", "traffic", "upstream", "wire"},
     "report": frozenset({"observe", "traffic"}),
+    "target": frozenset({"keyset", "secret", "settings"}),
+    "verification": NOUNS | {"keyset", "settings", "upstream", "wire"},
+    "switching": frozenset({"settings", "target", "upstream", "verification"}),
+    "planned": frozenset({"settings", "switching", "target", "traffic", "upstream", "verification"}),
+    "watching": frozenset(),
+    "reloading": frozenset({"settings", "switching", "verification", "watching"}),
+    "overview": frozenset(
+        {"observe", "planned", "reloading", "settings", "switching", "target", "traffic", "upstream"}
+    ),
+    "assembly": NOUNS
+    | {"callers", "credentials", "fields", "keyset", "pipeline", "settings", "talon", "target", "traffic", "upstream"}
+    | {"wire"},
     "app": NOUNS
-    | {
-        "report",
-        "callers",
-        "credentials",
-        "fields",
-        "observe",
-        "pipeline",
-        "settings",
-        "talon",
-        "traffic",
-        "upstream",
-        "wire",
-    },
+    | {"assembly", "fields", "keyset", "observe", "overview", "pipeline", "planned", "reloading", "report"}
+    | {"secret", "settings", "switching", "talon", "target", "traffic", "upstream", "verification", "wire"},
     "commands": NOUNS
-    | {"app", "credentials", "fields", "observe", "reception", "settings", "simulator", "sockets", "talon", "wire"}
-    | {"descriptors", "pipeline", "traffic"},
+    | {"app", "assembly", "credentials", "fields", "observe", "pipeline", "reception", "secret", "settings"}
+    | {"simulator", "sockets", "talon", "traffic", "wire"}
+    | {"descriptors"},
     "descriptors": frozenset(),
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
@@ -60,20 +63,23 @@ KNOWS: Mapping[str, frozenset[str]] = {
 }
 # Where a library may be imported: rooms, or single modules of one.
 LIBRARIES: Mapping[str, frozenset[str]] = {
+    "aiohappyeyeballs": frozenset({"wire.egress"}),
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
+    "msgspec": frozenset({"talon.bodies"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
+    "jh2": frozenset({"wire.hpack"}),
     "prometheus_client": frozenset({"observe"}),
-    "pydantic": frozenset({"settings", "simulator.applications"}),
-    "pydantic_core": frozenset({"settings"}),
+    "pydantic": frozenset({"settings", "simulator"}),
+    "pydantic_core": frozenset({"settings", "simulator.rulebook_file"}),
     "pydantic_settings": frozenset({"settings.variables"}),
-    "uvloop": frozenset({"commands.demo", "commands.serve", "simulator.command"}),
+    "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
 # What other commands need, or what only a careless import brings in.
 NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}
 NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
-REVEALS = frozenset({"app", "commands", "credentials", "secret", "settings"})
+REVEALS = frozenset({"app", "assembly", "commands", "credentials", "keyset", "secret", "settings"})
 
 MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
 
@@ -214,3 +220,12 @@ def test_the_readme_has_every_command_in_one_line() -> None:
     helped = re.findall(r"^  ([a-z]+) +\S", USAGE, re.MULTILINE)
 
     assert rows == helped == list(COMMANDS)
+
+
+def test_the_texts_of_errors_that_the_readme_quotes_are_those_of_the_code() -> None:
+    table = (ROOT / "README.md").read_text().split("What one meets first", 1)[1].split("\n\n")[1]
+    quoted = re.findall(r"^\| [^|]*?`([^`]*)` \|", table, re.MULTILINE)
+    source = "".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+
+    assert len(quoted) == 6
+    assert [text for text in quoted if text.removesuffix(" …") not in source] == []

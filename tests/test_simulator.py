@@ -76,9 +76,9 @@ async def test_errors_have_the_shape_of_talon_one(talon: Talon) -> None:
     status, answer = await talon.call("PUT", "/v2/customer_profiles/jane", b"{")
     assert (status, answer["StatusCode"]) == (400, 400)
 
-    status, answer = await talon.call("POST", "/v1/referrals", {})
+    status, answer = await talon.call("POST", "/v1/integration/campaigns", {})
     assert (status, answer["StatusCode"]) == (404, 404)
-    assert "not simulated" in answer["message"]
+    assert "no operation of the Integration API" in answer["message"]
 
 
 async def test_a_closed_session_takes_no_further_update(talon: Talon) -> None:
@@ -131,7 +131,9 @@ async def test_an_event_and_sessions_of_one_customer_share_the_profile_queue(hel
 async def test_calls_of_one_key_run_one_after_another_in_order_of_arrival(held: Talon, gate: Gate) -> None:
     calls = []
     for number in range(1, 4):
-        calls.append(held.begin("PUT", "/v2/customer_sessions/cart", session(attributes={"n": number})))
+        calls.append(
+            held.begin("PUT", "/v2/customer_sessions/cart", session(attributes={"PaymentMethod": str(number)}))
+        )
         await held.arrived(number)
     for _ in calls:
         (await gate.next()).set_result(None)
@@ -143,7 +145,7 @@ async def test_calls_of_one_key_run_one_after_another_in_order_of_arrival(held: 
     assert orders == sorted(orders)
     gate.open()
     _, answer = await held.call("GET", "/v2/customer_sessions/cart")
-    assert answer["customerSession"]["attributes"] == {"n": 3}
+    assert answer["customerSession"]["attributes"] == {"PaymentMethod": "3"}
 
 
 async def test_reads_and_dry_calls_do_not_count(held: Talon, gate: Gate) -> None:
@@ -244,7 +246,7 @@ async def test_compressed_bodies_are_read_and_journaled_as_they_came(talon: Talo
 
 
 async def test_bodies_may_be_large_but_not_endless(talon: Talon) -> None:
-    large = session(attributes={"text": "x" * (MAX_BODY - 1000)})
+    large = session(attributes={"PaymentMethod": "x" * (MAX_BODY - 1000)})
 
     assert (await talon.call("PUT", "/v2/customer_sessions/cart", large))[0] == 200
     status, answer = await talon.call("PUT", "/v2/customer_sessions/cart", b" " * (MAX_BODY + 1))

@@ -12,8 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxy.simulator.command import Address, address, duration, main
+from proxy.simulator import options, rulebook_file
+from proxy.simulator.command import main
 from proxy.simulator.faults import Kind
+from proxy.simulator.options import Address, address, duration
+from proxy.simulator.unknowns import Unknowns
 from tests.process import PROXY, ROOT, Process
 
 
@@ -77,15 +80,37 @@ def test_a_taken_port_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str])
     assert "in use" in complaint
 
 
+def test_every_switch_is_an_option_that_overrides_the_rules() -> None:
+    rules = rulebook_file.parse("[unknowns]\ndry_counts = true\nunknown_session = 400\nlegacy_dry = true")
+    arguments = ["--no-dry-counts", "--reads-count", "--unknown-session", "404", "--idempotency-reuse", "run"]
+
+    given = options.unknowns(options.parse([*arguments, "--duplicate-event-message", "Twice"]))
+
+    changed = {"reads_count": True, "legacy_dry": True, "idempotency_reuse": "run", "duplicate_event_message": "Twice"}
+    assert rules.with_unknowns(given).unknowns == Unknowns.model_validate(changed)
+    assert options.unknowns(options.parse([])) == {}
+    assert all(field.description for field in Unknowns.model_fields.values())
+
+
 async def test_all_that_is_asked_for_on_the_command_line_is_so(tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("the openssl program is not there")
     (tmp_path / "applications.toml").write_text('[applications.shop]\nkeys = ["one"]\n')
+    (tmp_path / "rules.toml").write_text('[[campaigns]]\nname = "Mine"\nrules = []\n')
     arguments = [
         *("--listen", "127.0.0.1:0", "--tls", "--tls-dir", str(tmp_path / "tls"), "--tls-host", "simulator"),
         *("--applications", str(tmp_path / "applications.toml"), "--application", "outlet=two@live:testing"),
         *("--clock", "2026-01-01T00:00:00Z", "--seed", "5", "--fault", "503,path=/v2/events", "--worlds", "3"),
-        *("--idempotency-reuse", "replay", "--management-key", "boss", "--control-token", "secret"),
+        *(
+            "--rules",
+            str(tmp_path / "rules.toml"),
+            "--idempotency-reuse",
+            "replay",
+            "--management-key",
+            "boss",
+            "--control-token",
+            "secret",
+        ),
     ]
     process = await Process.start(*PROXY, "simulate", *arguments)
     try:
@@ -105,13 +130,19 @@ async def test_all_that_is_asked_for_on_the_command_line_is_so(tmp_path: Path) -
             assert (await call("GET", "/v1/integration/campaigns", "two"))[0] == 400, "a testing key"
             answers = [
                 await call(
-                    "PUT", "/v2/customer_profiles/jane", "one", {"attributes": {"n": n}}, **{"Idempotency-Key": "k"}
+                    "PUT",
+                    "/v2/customer_profiles/jane",
+                    "one",
+                    {"attributes": {"Name": name}},
+                    **{"Idempotency-Key": "k"},
                 )
-                for n in (1, 2)
+                for name in ("Jane", "Joan")
             ]
             assert answers[0] == answers[1]
             _, listed = await call("GET", "/v1/applications", Authorization="ManagementKey-v1 boss")
             assert [application["name"] for application in listed["data"]] == ["shop", "outlet"]
+            _, running = await call("GET", "/v1/integration/campaigns")
+            assert [campaign["name"] for campaign in running["data"]] == ["Mine"]
             for number in range(4):
                 await call("GET", "/v1/integration/campaigns", f"one-{number}")
             assert (await call("GET", "/-/stats"))[1]["worlds"] == ["main", "1", "2", "3"]

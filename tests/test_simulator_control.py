@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from proxy.simulator import rulebook_file
 from proxy.simulator.control import Ask, Control
 from proxy.simulator.deployments import Beginning, Deployments
 from proxy.simulator.keys import Grant, Kind
 from proxy.simulator.problems import Problem
 from proxy.simulator.server import Simulator
-from proxy.simulator.visits import Counting
 from proxy.simulator.world import Application
 from tests.simulated import KEY, Gate, Talon, running, session
 
@@ -270,18 +270,19 @@ async def test_with_a_testing_key_every_call_is_dry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counting", "statuses"),
-    [(Counting(), (200, 200)), (Counting(dry=True), (409, 200)), (Counting(reads=True), (200, 409))],
+    ("switches", "statuses"),
+    [({}, (200, 200)), ({"dry_counts": True}, (409, 200)), ({"reads_count": True}, (200, 409))],
 )
-async def test_dry_calls_and_reads_count_where_they_are_told_to(counting: Counting, statuses: tuple[int, int]) -> None:
-    gate = Gate()
-    async with running(Simulator(work=gate, counting=counting)) as talon:
+async def test_dry_calls_and_reads_count_where_they_are_told_to(
+    switches: dict[str, bool], statuses: tuple[int, int]
+) -> None:
+    gate, beginning = Gate(), Beginning(book=rulebook_file.default().with_unknowns(switches))
+    async with running(Simulator(work=gate, beginning=beginning)) as talon:
         calls = []
         for number in range(1, 4):
             calls.append(talon.begin("PUT", CART, session(profileId="jane")))
             await talon.arrived(number)
 
-        # Without a profile in the body: who is linked to the session counts.
         dry = talon.begin("PUT", f"{CART}?dry=true", session())
         await talon.arrived(4)
         read = talon.begin("GET", CART)

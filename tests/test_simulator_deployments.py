@@ -2,11 +2,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from proxy.simulator import lifecycle
 from proxy.simulator.deployments import Beginning, Deployments
 from proxy.simulator.faults import parse
 from proxy.simulator.operations import Call, find
 from proxy.simulator.problems import Problem
-from proxy.simulator.world import Application
+from proxy.simulator.world import RESERVED, Application
 from tests.clock import Time
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,9 +22,9 @@ def test_worlds_begin_when_they_are_asked_for_and_do_not_meet() -> None:
     body = b'{"customerSession": {}}'
     find(Call("PUT", "/v2/customer_sessions/cart", body, Application()), worlds.of("a").world).perform()
 
-    assert worlds.of("a").world.session(Application(), "cart").integration_id == "cart"
+    assert lifecycle.get(worlds.of("a").world.at(Application()), "cart").integration_id == "cart"
     with pytest.raises(Problem) as refused:
-        worlds.of("b").world.session(Application(), "cart")
+        lifecycle.get(worlds.of("b").world.at(Application()), "cart")
     assert refused.value.status == 404
     assert worlds.names == ("main", "a", "b")
     assert repr(worlds) == "<Deployments main, a, b>"
@@ -76,8 +77,8 @@ def test_every_world_begins_with_the_same_clock_faults_and_ids() -> None:
         assert deployment.faults.draw("/v2/events") is None
         call = Call("PUT", "/v2/customer_sessions/cart", b'{"customerSession": {"profileId": "jane"}}', Application())
         find(call, deployment.world).perform()
-        session = deployment.world.session(Application(), "cart")
-        assert (session.id, session.created) == (1, MOMENT)
+        session = lifecycle.get(deployment.world.at(Application()), "cart")
+        assert (session.id, session.created) == (RESERVED + 1, MOMENT)
 
 
 def test_chance_is_repeatable_in_each_world_whatever_happens_in_others() -> None:

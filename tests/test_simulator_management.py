@@ -5,7 +5,7 @@ import pytest
 
 from proxy.simulator.management import Management, Pace, owns
 from proxy.simulator.problems import Problem
-from proxy.simulator.world import Application
+from proxy.simulator.world import Application, World
 from tests.clock import Time
 
 SHOP, OUTLET = Application("shop", 1), Application("outlet", 2)
@@ -18,7 +18,7 @@ OF_CAMPAIGN = {
 
 
 def ask(path: str, *, method: str = "GET", pace: Pace | None = None) -> Any:
-    operation = Management([SHOP, OUTLET]).find(method, path, pace or Pace(Time()))
+    operation = Management([SHOP, OUTLET]).find(method, path, World(), pace or Pace(Time()))
     answer = operation.perform()
     assert answer.status == 200
     return json.loads(answer.body)

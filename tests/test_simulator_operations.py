@@ -1,12 +1,16 @@
+import re
 from typing import Any
 
 import orjson
 import pytest
 
-from proxy.simulator.operations import Call, Kind, Operation, answer_problem, find
+from proxy.simulator import rulebook_file
+from proxy.simulator.operations import OPERATIONS, Call, Kind, Operation, answer_problem, find
 from proxy.simulator.problems import Problem, invalid
 from proxy.simulator.turns import Key
+from proxy.simulator.unknowns import Unknowns
 from proxy.simulator.world import Application, World
+from proxy.talon.operations import LISTED
 
 SHOP = Application("shop", 7, environment="live")
 ALL_ENTITIES = [
@@ -127,7 +131,12 @@ def test_everything_there_is_can_be_requested(world: World) -> None:
     assert set(ALL_ENTITIES) - set(answer) == {"referral", "campaignEligibility"}
     assert answer["loyalty"]["programs"]["1"]["ledger"]["currentBalance"] == 0
     assert answer["loyalty"]["programs"]["1"]["ledger"]["tentativeCurrentBalance"] == 100
-    assert [campaign["id"] for campaign in answer["triggeredCampaigns"]] == [1, 2, 3]
+    assert [campaign["name"] for campaign in answer["triggeredCampaigns"]] == [
+        "Coupons",
+        "5 % off from 100",
+        "Points",
+        "Regulars",
+    ]
     assert [coupon["value"] for coupon in answer["coupons"]] == ["SHIP5"]
     assert answer["event"]["type"] == "talon_session_created"
     effect = answer["effects"][0]
@@ -160,16 +169,16 @@ def test_an_event_is_silent_unless_asked_to_speak(world: World) -> None:
 
 
 def test_a_profile_is_shown_only_when_the_rule_engine_runs(world: World) -> None:
-    body = {"attributes": {"a": 1}, "responseContent": ["customerProfile"]}
+    body = {"attributes": {"Name": "Jane"}, "responseContent": ["customerProfile"]}
 
     assert "customerProfile" not in call(world, "PUT", "/v2/customer_profiles/jane", body)
     shown = call(world, "PUT", "/v2/customer_profiles/jane?runRuleEngine=true", body)
-    assert shown["customerProfile"]["attributes"] == {"a": 1}
+    assert shown["customerProfile"]["attributes"] == {"Name": "Jane"}
 
 
 def test_campaigns_are_listed_in_pages(world: World) -> None:
     everything = call(world, "GET", "/v1/integration/campaigns")
-    assert [campaign["applicationId"] for campaign in everything["data"]] == [7, 7, 7]
+    assert {campaign["applicationId"] for campaign in everything["data"]} == {7}
     assert everything["hasMore"] is False
 
     page = call(world, "GET", "/v1/integration/campaigns?pageSize=1&skip=1")
@@ -183,8 +192,9 @@ def test_campaigns_are_listed_in_pages(world: World) -> None:
         ("GET", "/v2/customer_sessions/unknown"),
         ("PUT", "/v2/customer_sessions/"),
         ("PUT", "/v2/customer_sessions/a/b"),
-        ("PUT", "/v2/customer_sessions/a/reopen"),
-        ("POST", "/v3/events"),
+        ("PUT", "/v2/customer_sessions/unknown/reopen"),
+        ("POST", "/v1/events/a"),
+        ("GET", "/v3/events/unknown"),
         ("DELETE", "/v2/customer_sessions/a"),
         ("GET", "/elsewhere"),
     ],
@@ -210,7 +220,7 @@ def test_a_bad_parameter_is_named(world: World, target: str) -> None:
     method = "POST" if "events" in target else "GET"
 
     with pytest.raises(Problem) as refused:
-        understand(world, method, target, {"type": "viewed"})
+        understand(world, method, target, {"type": "viewed", "profileId": "jane"})
 
     assert refused.value.errors is not None
     assert refused.value.errors[0]["source"]["parameter"] in target
@@ -218,7 +228,12 @@ def test_a_bad_parameter_is_named(world: World, target: str) -> None:
 
 @pytest.mark.parametrize(
     ("event", "title"),
-    [({}, "required"), ({"type": "talon_session_closed"}, "Invalid value"), ({"type": 1}, "Invalid type")],
+    [
+        ({"profileId": "jane"}, "required"),
+        ({"type": "viewed"}, "required"),
+        ({"profileId": "jane", "type": "talon_session_closed"}, "Invalid value"),
+        ({"profileId": "jane", "type": 1}, "Invalid type"),
+    ],
 )
 def test_a_bad_event_is_refused(world: World, event: object, title: str) -> None:
     with pytest.raises(Problem) as refused:
@@ -244,3 +259,43 @@ def test_session_operations_leave_the_status_out_of_a_400() -> None:
     assert of_session["errors"] == [
         {"title": "enum", "details": "must be one of open", "source": {"pointer": "/state"}}
     ]
+
+
+def test_every_listed_operation_is_there_under_its_name(world: World) -> None:
+    listed = {operation.name: (operation.method.decode(), operation.template) for operation in LISTED}
+
+    assert set(OPERATIONS) == set(listed)
+    for name, (line, _) in OPERATIONS.items():
+        method, template = listed[name]
+        assert line == f"{method} {re.sub(r'{[^}]+}', '{}', template)}"
+
+
+def test_an_operation_bears_its_name(world: World) -> None:
+    assert understand(world, "GET", "/v2/customer_sessions/cart").name == "getCustomerSession"
+    assert understand(world, "GET", "/v1/coupon_reservations/customerprofiles/A").name == "getReservedCustomers"
+
+
+JANE = {"type": "viewed", "profileId": "jane"}
+PROFILE = Key("profile", "live", "jane")
+
+
+@pytest.mark.parametrize(
+    ("switch", "method", "target", "body", "keys"),
+    [
+        ("dry_counts", "POST", "/v2/events?dry=true", JANE, (PROFILE,)),
+        ("reads_count", "GET", "/v1/customer_profiles/jane/inventory", None, (PROFILE,)),
+        ("reads_count", "GET", "/v2/customer_sessions/cart", None, (Key("session", "shop", "cart"), PROFILE)),
+        ("events_v3_count", "POST", "/v3/events", {**JANE, "integrationId": "e"}, (PROFILE,)),
+        ("returns_count", "PUT", "/v2/customer_sessions/cart/reopen", None, (Key("session", "shop", "cart"), PROFILE)),
+        ("legacy_counts", "POST", "/v1/events", {"type": "viewed", "sessionId": "cart"}, (PROFILE,)),
+    ],
+)
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_counts_as_parallel_can_be_switched(
+    switch: str, method: str, target: str, body: object, keys: tuple[Key, ...], counts: bool
+) -> None:
+    unknowns = Unknowns.model_validate({switch: counts})
+    world = World(book=rulebook_file.default().model_copy(update={"unknowns": unknowns}))
+    call(world, "PUT", "/v2/customer_sessions/cart", session(profileId="jane"))
+
+    assert understand(world, method, target, body).keys == (keys if counts else ())

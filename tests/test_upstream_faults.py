@@ -3,23 +3,23 @@
 import asyncio
 import contextlib
 import os
-import random
 import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.messages import Sent
-from proxy.traffic.lanes import Rules as LaneRules
 from proxy.wire.downstream import Timeouts
-from proxy.wire.http1 import Connection
-from proxy.wire.pool import Pool
+from proxy.wire.egress import EgressRules
+from proxy.wire.names import AddrInfo, Resolver
 from tests.certificates import Authority
-from tests.harness import OK, PATIENCE, Line, Proxy, Upstream, patiently, running
+from tests.harness import OK, Line, Proxy, Upstream, patiently, running, until
+from tests.way import NAME, tunnelling, unanswering
 
 WRITES = [b"PUT /v2/customer_sessions/s", b"POST /v2/events", b"POST /v2/customer_sessions/s/returns"]
 PUT = WRITES[0]
@@ -63,13 +63,6 @@ async def ask(proxy: Proxy, start: bytes = GET, body: bytes = b"{}") -> Answer:
 
 def asking(proxy: Proxy, start: bytes = GET, body: bytes = b"{}") -> "asyncio.Task[Answer]":
     return asyncio.get_running_loop().create_task(ask(proxy, start, body), name="caller")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that tells nobody when it happens."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -121,6 +114,132 @@ async def test_u1_a_refused_connection_is_told_at_once(start: bytes) -> None:
         assert proxy.witness.ended[0][0].timeline.tries == 3
 
 
+class Directory:
+    """What the system's resolver answers: addresses, a failure, or (None) nothing for now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answer: list[str] | OSError | None = None
+        self.asked = 0
+        directory = self
+
+        async def resolve(_: Resolver, host: str, port: int) -> list[AddrInfo]:
+            assert host == NAME
+            directory.asked += 1
+            if isinstance(directory.answer, OSError):
+                raise directory.answer
+            if directory.answer is None:
+                await asyncio.get_running_loop().create_future()
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (text, port)) for text in directory.answer or ()]
+
+        monkeypatch.setattr(Resolver, "__call__", resolve)
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Directory:
+    return Directory(monkeypatch)
+
+
+@asynccontextmanager
+async def by_name(**options: Any) -> AsyncIterator[tuple[Upstream, Proxy]]:
+    """As `running`, but the upstream has a name."""
+    upstream = await Upstream().start()
+    proxy = await Proxy(f"http://{NAME}:{upstream.port}", **options).start()
+    try:
+        yield upstream, proxy
+    finally:
+        await proxy.stop()
+        await upstream.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [socket.gaierror(socket.EAI_NONAME, "unknown"), socket.gaierror(socket.EAI_AGAIN, "server failure"), []],
+)
+@pytest.mark.parametrize("start", [GET, PUT])
+async def test_u2_a_name_without_an_address_is_told_at_once(
+    directory: Directory, answer: list[str] | OSError, start: bytes
+) -> None:
+    directory.answer = answer
+    async with by_name() as (upstream, proxy):
+        assert (await ask(proxy, start)).failure == (502, "dns_error", "not-sent")
+        assert not upstream.lines
+
+
+async def test_u2_a_resolver_that_hangs_is_told_and_tried_once_more(directory: Directory) -> None:
+    async with by_name(connect_timeout=0.2) as (_, proxy):
+        assert (await ask(proxy, PUT)).failure == (504, "dns_timeout", "not-sent")
+        assert proxy.witness.ended[0][0].timeline.tries == 2
+        assert directory.asked == 1
+
+
+async def test_u2_a_resolver_that_hangs_is_not_noticed_by_calls_that_have_a_connection(directory: Directory) -> None:
+    directory.answer = ["127.0.0.1"]
+    async with by_name(warm=2, egress=EgressRules(dns_refresh=0.05)) as (_, proxy):
+        await until(lambda: proxy.generation.pool.idle == 2)
+        directory.answer = None
+        before = directory.asked
+        await until(lambda: directory.asked > before)
+
+        for _ in range(20):
+            assert (await ask(proxy, PUT)).status == 200
+        assert directory.asked == before + 1
+
+
+async def test_u2_calls_go_on_with_the_last_good_address(directory: Directory) -> None:
+    directory.answer = ["127.0.0.1"]
+    async with by_name(egress=EgressRules(dns_refresh=0.05)) as (upstream, proxy):
+        await until(lambda: directory.asked > 0)
+        directory.answer = socket.gaierror(socket.EAI_AGAIN, "server failure")
+        await until(lambda: proxy.generation.egress.name.failing)
+
+        for number in range(3):
+            assert (await ask(proxy, PUT)).status == 200
+            upstream.lines[-1].reset()
+            await until(lambda: proxy.generation.pool.idle == 0)
+            assert len(upstream.lines) == number + 1
+
+
+async def test_u2_connections_follow_an_address_that_changes_by_their_age_and_no_call_fails(
+    directory: Directory,
+) -> None:
+    directory.answer = ["127.0.0.1"]
+    async with by_name(warm=1, max_age=0.3, egress=EgressRules(dns_refresh=0.05)) as (upstream, proxy):
+        came: list[str] = []
+
+        async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            came.append("127.0.0.2")
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await reader.readuntil(b"{}"):
+                    writer.write(OK)
+            writer.transport.abort()
+
+        moved = await asyncio.start_server(elsewhere, "127.0.0.2", upstream.port)
+        assert (await ask(proxy, PUT)).status == 200
+        directory.answer = ["127.0.0.2"]
+        await until(lambda: list(proxy.generation.egress.name.known) == ["127.0.0.2"])
+        opened = len(upstream.lines)
+        while not came:
+            assert (await ask(proxy, PUT)).status == 200
+        old = len(upstream.requests)
+        await until(lambda: all(line.reader.at_eof() for line in upstream.lines))
+
+        assert (await ask(proxy, PUT)).status == 200
+        assert len(upstream.requests) == old
+        assert len(upstream.lines) <= opened + 1  # one may have been on its way
+        moved.close()
+
+
+async def test_u4_a_black_hole_is_given_up_after_the_connect_timeout_and_tried_once_more() -> None:
+    with unanswering() as port:
+        proxy = await Proxy(f"http://127.0.0.1:{port}", connect_timeout=0.2, max_connections=4).start()
+        answers = await asyncio.gather(*(ask(proxy, PUT) for _ in range(8)))
+
+        assert {answer.failure for answer in answers} == {(504, "connection_timeout", "not-sent")}
+        assert {call.timeline.tries for call, *_ in proxy.witness.ended} == {2}
+        assert proxy.generation.pool.opening <= 4
+        await proxy.stop()
+
+
 async def test_u3_a_wrong_certificate_is_not_tried_again_and_the_key_not_sent(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     upstream = await Upstream().start(authority.sign("evil.example").server())
@@ -156,6 +275,56 @@ async def test_u5_a_connection_reset_before_its_use_is_not_noticed(start: bytes)
 
         assert (await ask(proxy, start)).status == 200
         assert len(upstream.requests) == 1
+
+
+async def test_u16_an_idle_connection_that_ends_with_the_goodbye_of_tls_is_not_noticed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    upstream = await Upstream().start(authority.sign("localhost").server())
+    proxy = await Proxy(f"https://localhost:{upstream.port}", ca_file=authority.file).start()
+
+    for number in range(3):
+        assert (await ask(proxy, PUT)).status == 200
+        assert len(upstream.requests) == len(upstream.lines) == number + 1
+        upstream.lines[-1].writer.close()
+        await until(lambda: proxy.generation.pool.idle == 0)
+
+    await proxy.stop()
+    await upstream.stop()
+
+
+@pytest.mark.parametrize("start", [GET, *WRITES])
+async def test_calls_go_through_a_tunnel_and_their_connections_are_kept(tmp_path: Path, start: bytes) -> None:
+    authority = Authority(tmp_path)
+    upstream = await Upstream().start(authority.sign(NAME).server())
+    async with tunnelling(upstream.port) as tunnels:
+        proxy = await Proxy(f"https://{NAME}", ca_file=authority.file, egress=tunnels.rules).start()
+        for _ in range(5):
+            assert (await ask(proxy, start)).status == 200
+
+        assert len(upstream.requests) == 5
+        assert len(tunnels.heads) == len(upstream.lines) == 1
+        assert tunnels.heads[0].startswith(b"CONNECT shop.talon.one:443 ")
+        assert b"\r\nHost: shop.talon.one\r\n" in upstream.requests[0]
+        await proxy.stop()
+    await upstream.stop()
+
+
+@pytest.mark.parametrize(
+    ("line", "failure", "tries"),
+    [
+        (b"407 Proxy Authentication Required", (502, "proxy_configuration_error", "not-sent"), 1),
+        (b"503 Service Unavailable", (502, "destination_unavailable", "not-sent"), 3),
+    ],
+)
+async def test_a_tunnel_that_does_not_open_is_told_and_no_call_is_sent_to_the_proxy(
+    line: bytes, failure: tuple[int, str, str], tries: int
+) -> None:
+    async with tunnelling(answer=b"HTTP/1.1 %b\r\n\r\n" % line) as tunnels:
+        proxy = await Proxy(f"http://{NAME}", egress=tunnels.rules).start()
+
+        assert (await ask(proxy, PUT)).failure == failure
+        assert proxy.witness.ended[0][0].timeline.tries == len(tunnels.heads) == tries
+        await proxy.stop()
 
 
 # --- after the request was sent ---
@@ -561,102 +730,6 @@ async def test_k8_a_slow_reader_gets_a_stream_whole_and_the_next_call_is_not_slo
 
         assert (await client.to_end()).endswith(b"\r\n\r\n" + body)
         await client.close()
-
-
-# --- all of it at once ---
-
-CALLS, CLIENTS = 2000, 32
-
-
-class Chaos:
-    """Echoes each call's nonce; of a hundred answers a few are wrong in some way."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._lines: set[Line] = set()
-        self.seen: list[bytes] = []
-        self.strays = 0
-
-    def stray(self) -> bytes:
-        self.strays += 1
-        return b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
-
-    async def script(self, line: Line, _: int) -> None:
-        self._lines.add(line)
-        try:
-            while True:
-                head, _body = await line.message()
-                nonce = head.split()[1].rpartition(b"/")[2]
-                self.seen.append(nonce)
-                answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(nonce), nonce)
-                fate = self._random.random()
-                if fate < 0.02:
-                    line.reset()
-                    return
-                if fate < 0.04:
-                    line.writer.write(answer[: self._random.randrange(len(answer))])
-                    line.half_close()
-                    return
-                if fate < 0.06:
-                    answer += self.stray()
-                elif fate < 0.08:
-                    await asyncio.sleep(self._random.random() / 20)
-                line.writer.write(answer)
-        finally:
-            self._lines.discard(line)
-
-    async def disturb(self, pool: Pool) -> None:
-        """Answer nobody, on connections that have been idle for 50 ms or more."""
-        while True:
-            await asyncio.sleep(0.01)
-            # Only what the pool holds, and past the transport, which would write at the end of the turn: bytes that
-            # cross a request on its way cannot be told from its answer by anybody.
-            now = time.monotonic()
-            idle = {port_of(connection) for connection in pool._idle if now - connection.idle_since >= 0.05}
-            for line in [line for line in self._lines if line.writer.get_extra_info("peername")[1] in idle]:
-                if self._random.random() < 0.3:
-                    os.write(line.writer.get_extra_info("socket").fileno(), self.stray())
-
-
-def port_of(connection: Connection) -> int:
-    """Which of our ports an upstream connection has."""
-    return int(connection._transport.get_extra_info("sockname")[1])
-
-
-async def test_no_caller_ever_gets_the_answer_of_another() -> None:
-    chaos = Chaos(seed=4711)
-    wrong: list[tuple[bytes, Answer]] = []
-    failed = 0
-
-    async with scripted(chaos.script, max_connections=CLIENTS, lanes=LaneRules()) as (_, proxy):
-
-        async def call_on(number: int) -> None:
-            nonlocal failed
-            pause = random.Random(number)
-            client = await proxy.client()
-            for turn in range(CALLS // CLIENTS):
-                nonce = b"%d-%d" % (number, turn)
-                await client.send(
-                    b"PUT /v2/customer_sessions/%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n" % nonce
-                )
-                answer = Answer(b"".join(await client.message()))
-                if answer.status == 200 and answer.body != nonce:
-                    wrong.append((nonce, answer))
-                elif answer.status != 200:
-                    assert answer["Talon-Proxy-Outcome"] == "unknown"
-                    failed += 1
-                if pause.random() < 0.1:
-                    await asyncio.sleep(0.08)
-            await client.close()
-
-        disturbing = asyncio.get_running_loop().create_task(chaos.disturb(proxy.generation.pool), name="chaos")
-        await asyncio.gather(*(call_on(number) for number in range(CLIENTS)))
-        disturbing.cancel()
-
-    assert not wrong
-    assert len(chaos.seen) == len(set(chaos.seen)), "a write arrived twice"
-    assert 0 < failed < CALLS // 10
-    assert chaos.strays > 20
 
 
 async def test_a_reset_between_the_answer_and_the_next_call_costs_nobody_an_answer() -> None:

@@ -10,7 +10,8 @@ from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.errors import ProxyError
 from proxy.fields import request_table
-from proxy.messages import Call, Fields, Reply, Sent, Timeline, joined
+from proxy.keyset import KeyPair, KeySet, Ledger
+from proxy.messages import Call, Fields, Reply, Timeline, joined
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
 from proxy.secret import Secret
@@ -20,11 +21,13 @@ from proxy.traffic.flights import Flight
 from proxy.traffic.lanes import Rules as LaneRules
 from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.traffic.traffic import Traffic
+from proxy.upstream import State as Serving
 from tests.harness import KEY, Witness
 from tests.upstream_fakes import FakeClock, FakeUpstream, SentRequest
 
 APPLICATIONS = (Application("default"), Application("other"), Application("sandbox", environment="sandbox"))
 _MANAGEMENT = Secret("m" * 64)
+SECOND = "5ec0" * 16
 
 
 class Shopper:
@@ -76,6 +79,7 @@ class Shop:
         applications: tuple[Application, ...] = APPLICATIONS[:1],
         inject: str = "always",
         management: bool = False,
+        second_keys: bool = False,
         memory: int = 1000,
         shared: tuple[str, ...] = (),
         shared_after: int = 8,
@@ -88,9 +92,15 @@ class Shop:
         keys = {application.name: Secret(KEY + application.name) for application in applications}
         if len(applications) == 1:
             keys = {applications[0].name: Secret(KEY)}
-        self.credentials = Credentials(
-            applications, keys, inject=inject, management=Secret("m" * 64) if management else None
+        self.ledger = Ledger()
+        following = Secret(SECOND) if second_keys else None
+        self.upstream.keys = KeySet(
+            {name: KeyPair(key, following) for name, key in keys.items()},
+            _MANAGEMENT if management else None,
+            self.ledger,
         )
+        self.credentials = Credentials(applications, keys, inject=inject)
+        self.told: list[object] = []  # suspicions, and keys that lead
         self.newly_shared: list[tuple[str, str]] = []
         rules = TrafficRules(
             attempts or AttemptRules(response_timeout=10.0, management_rate=0.0),
@@ -102,10 +112,12 @@ class Shop:
         )
         self.traffic = Traffic(
             self.upstream,  # type: ignore[arg-type]
-            self.credentials,
             rules,
             clock=self.clock,
             shared=self.newly_shared.append,
+            suspected=self.told.append,
+            refused=self.told.append,
+            rekeyed=lambda application, role: self.told.append((application, role)),
         )
         self.lanes, self.attempts = self.traffic.lanes, self.traffic.attempts
         self.gates, self.reads, self.memory = self.traffic.gates, self.traffic.reads, self.traffic.memory
@@ -189,6 +201,55 @@ class Shop:
         assert not self.upstream.waiting
 
 
+def open_shop(**options: Any) -> Shop:
+    """Make a shop whose upstream has a connection for everybody."""
+    shop = Shop(**options)
+    shop.upstream.ready = True
+    return shop
+
+
+def went(shop: Shop, *shoppers: Shopper) -> list[bool]:
+    """Tell whose call was sent."""
+    return [shop.was_sent(shopper) for shopper in shoppers]
+
+
+def in_turn(shop: Shop, *shoppers: Shopper) -> list[int]:
+    """Answer everything that is under way, and what that lets go, until all is over; gives who was sent when."""
+    while shop.under_way():
+        shop.upstream.end(shop.under_way()[0])
+    timelines = [asked.exchange.timeline for asked in shop.sent]
+    return [timelines.index(shopper.call.timeline) for shopper in shoppers]
+
+
+def put(target: bytes, body: object = b"{}", *fields: tuple[bytes, bytes]) -> Callable[[Shop], Shopper]:
+    return lambda shop: shop.submit(b"PUT", target, body, *fields)
+
+
+def post(target: bytes, body: object = b"{}", *fields: tuple[bytes, bytes]) -> Callable[[Shop], Shopper]:
+    return lambda shop: shop.submit(b"POST", target, body, *fields)
+
+
+def application(name: bytes) -> tuple[bytes, bytes]:
+    return b"Talon-Proxy-Application", name
+
+
+def dry_calls(shop: Shop, *ids: tuple[str, str | None]) -> list[Shopper]:
+    calls = []
+    for number, (session, profile) in enumerate(ids):
+        body = {"customerSession": {"profileId": profile, "attributes": {"number": number}}}
+        calls.append(shop.submit(b"PUT", b"/v2/customer_sessions/%b?dry=true" % session.encode(), body))
+    return calls
+
+
+def switch(shop: Shop) -> FakeUpstream:
+    """Point the shop at another upstream; what is under way ends on the old one."""
+    new = FakeUpstream(shop.clock, b"new.example")
+    new.ready = True
+    shop.upstream.current = new
+    shop.upstream.state = Serving.DRAINING
+    return new
+
+
 PARALLEL_SESSION = orjson.dumps(
     {"message": "Too many requests are updating this session at the same time", "StatusCode": 409}
 )
@@ -211,6 +272,3 @@ def ended(shop: Shop) -> Iterator[Shop]:
         shop.upstream.end(asked)
     shop.attempts.hurry(shop.pipeline.flights)
     shop.assert_idle()
-
-
-__all__ = ["APPLICATIONS", "PARALLEL_PROFILE", "PARALLEL_SESSION", "Sent", "Shop", "Shopper", "ended", "fields_of"]

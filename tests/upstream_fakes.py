@@ -11,12 +11,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from proxy.errors import ProxyError, ResponseTimeout
+from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Reply, Sent, Source, Timeline
+from proxy.secret import Secret
 from proxy.upstream import State as Serving
+from proxy.wire import http1
+from proxy.wire.connection import HTTP1, Connection, Exchange
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection, Exchange, State
 from proxy.wire.pool import Waiter
 from proxy.wire.wheel import Wheel
+from tests.harness import KEY
 
 
 class FakeTimer:
@@ -203,7 +207,7 @@ class Asked:
 class FakeWaiter:
     """Who waits for a connection, keeps what it is told, and uses it as the test says."""
 
-    def __init__(self, use: Callable[[Connection], object] = lambda _: None) -> None:
+    def __init__(self, use: Callable[[Any], object] = lambda _: None) -> None:
         self._use = use
         self._connection: Connection | None = None
         self._error: ProxyError | None = None
@@ -214,9 +218,15 @@ class FakeWaiter:
         return self._connection is not None or self._error is not None
 
     @property
-    def connection(self) -> Connection:
+    def given(self) -> Connection:
         assert self._connection is not None, self._error
         return self._connection
+
+    @property
+    def connection(self) -> http1.Connection:
+        """What it was given, where that speaks HTTP/1.1."""
+        assert isinstance(self.given, http1.Connection)
+        return self.given
 
     @property
     def error(self) -> ProxyError:
@@ -225,7 +235,7 @@ class FakeWaiter:
 
     def granted(self, connection: Connection, opened: Opened | None) -> None:
         assert not self.done, "told twice"
-        assert connection.state is State.IDLE
+        assert 0 < connection.lent <= connection.slots
         self._connection = connection
         self.opened = opened
         self._use(connection)
@@ -238,7 +248,7 @@ class FakeWaiter:
 class FakeDial:
     """One opening that a test ends as it likes."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.transport = FakeTransport()
         self.outcome: asyncio.Future[Opened] = asyncio.get_running_loop().create_future()
@@ -256,23 +266,29 @@ class FakeDial:
 class FakeDialer:
     """Opens connections when the test says so, or with `at_once` by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: str = HTTP1) -> None:
         self.dials: list[FakeDial] = []
         self.at_once = False
+        self.scheme = b"https"
+        self.expected = HTTP1
+        self.protocol = protocol  # what peers turn out to speak
 
-    async def open(self, protocol: Connection) -> Opened:
-        dial = FakeDial(protocol)
+    async def open(self, make: Callable[[str], Connection]) -> tuple[Connection, Opened]:
+        connection = make(self.protocol)
+        dial = FakeDial(connection)
         self.dials.append(dial)
         if self.at_once:
             dial.succeed()
         try:
-            return await dial.outcome
+            opened = await dial.outcome
+            await connection.ready()
         except BaseException:
             # As a loop does it: an opening that is given up takes its transport along.
             if dial.outcome.done() and not dial.outcome.cancelled() and dial.outcome.exception() is None:
                 dial.transport.abort()
-                protocol.connection_lost(None)
+                connection.connection_lost(None)
             raise
+        return connection, opened
 
     @property
     def pending(self) -> list[FakeDial]:
@@ -337,6 +353,7 @@ class FakeUpstream:
         self.current = self
         self.pool = self
         self.state = Serving.SERVING
+        self.keys = KeySet({"default": KeyPair(Secret(KEY))}, None, Ledger())
         self.holds = True  # connections may be held
         self.host_line = b"Host: %b\r\n" % host
         self.connection = FakeConnection(clock)

@@ -16,10 +16,11 @@ from typing import TextIO
 
 import uvloop
 
-from proxy.app import App, credentials_of
+from proxy.app import App
 from proxy.commands.story import CART, STEPS, Scene, Status, closing
 from proxy.observe.logs import Logs
-from proxy.settings import Settings, SettingsError, load
+from proxy.secret import Redactor
+from proxy.settings import Loaded, SettingsError, load, secrets
 from proxy.simulator.server import DEFAULT_KEY, Simulator
 
 LATENCY = 0.025  # seconds Talon.One takes
@@ -45,12 +46,12 @@ async def _demo(flags: Sequence[str], environ: Mapping[str, str], *, stay: bool)
     simulator = Simulator(latency=LATENCY)
     talon_one = f"127.0.0.1:{await simulator.start('127.0.0.1', 0)}"
     try:
-        settings = _settings(flags, environ, f"http://{talon_one}", stay=stay)
-        credentials = credentials_of(settings)
-        logs = Logs(level="warning", format="text", redact=credentials.redact)
+        loaded = _load(flags, environ, f"http://{talon_one}", stay=stay)
+        redactor = Redactor(secrets(loaded.settings))
+        logs = Logs(level="warning", format="text", redact=redactor.redact)
         logs.start()
         try:
-            app = App(settings, logs, credentials=credentials)
+            app = App(loaded, logs, redactor=redactor)
             await app.start()
             if stay:
                 await _stay(app, f"http://{talon_one}")
@@ -63,7 +64,7 @@ async def _demo(flags: Sequence[str], environ: Mapping[str, str], *, stay: bool)
         await simulator.stop()
 
 
-def _settings(flags: Sequence[str], environ: Mapping[str, str], url: str, *, stay: bool) -> Settings:
+def _load(flags: Sequence[str], environ: Mapping[str, str], url: str, *, stay: bool) -> Loaded:
     """Give the settings of a proxy in front of `url`. Raises SettingsError."""
     # What is configured here for a real deployment, its keys and its clients, has no place in a demonstration.
     kept = {name: value for name, value in environ.items() if name.upper().startswith(_KEPT)}
@@ -74,7 +75,7 @@ def _settings(flags: Sequence[str], environ: Mapping[str, str], url: str, *, sta
         # The story tells what failed, and nobody else calls: there is no late call to wait for.
         quiet = {"TALON_PROXY_LOG__ACCESS": "off", "TALON_PROXY_SHUTDOWN__QUIET": "0s"}
         ours = {**kept, **somewhere, **quiet}
-    return load(flags, {**ours, "TALON_PROXY_UPSTREAM__URL": url, "TALON_PROXY_API_KEY": DEFAULT_KEY}).settings
+    return load(flags, {**ours, "TALON_PROXY_UPSTREAM__URL": url, "TALON_PROXY_API_KEY": DEFAULT_KEY})
 
 
 # --- the story ------------------------------------------------------------------------------------------------

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from proxy import fields
-from proxy.app import callers_of, credentials_of, pipeline_rules, request_limits, routes_of, traffic_rules
+from proxy.assembly import (
+    callers_of,
+    credentials_of,
+    hints_of,
+    pipeline_rules,
+    request_limits,
+    routes_of,
+    traffic_rules,
+)
 from proxy.commands.standing import Standing, standing
 from proxy.credentials import Credentials, Grant
 from proxy.errors import ProxyError
@@ -150,7 +158,7 @@ def _forwarding(
     timeouts = settings.upstream.timeouts
     named = keys.names(route, call.body, encoded=found.content_encoding != b"", limit=settings.limits.inspect)
     how = standing(settings, (pipeline_rules(settings), traffic_rules(settings)), call, found, route, grant)
-    authorization = _authorization(credentials, grant)
+    authorization = _authorization(settings, grant)
     request_line = b"%b %b HTTP/1.1\r\n" % (call.method, call.target)
     host = f"Host: {settings.upstream.url.authority}"
     first, *lines = (request_line + fields.outbound(call, found)).decode("utf-8", "replace").split("\r\n")[:-1]
@@ -190,13 +198,13 @@ def _chosen_by(credentials: Credentials, head: RequestHead, call: Call, found: f
     return "being the only one" if len(credentials.applications) == 1 else "the name default"
 
 
-def _authorization(credentials: Credentials, grant: Grant) -> str:
+def _authorization(settings: Settings, grant: Grant) -> str:
     """Tell the value of the `Authorization` line without the key."""
     if grant.passed is not None:
         return "(as the caller sent it)" if grant.passed else ""
     if grant.surface is Surface.MANAGEMENT:
         return "ManagementKey-v1 …"
-    return f"ApiKey-v1 {credentials.hints()[grant.application.name]}"
+    return f"ApiKey-v1 {hints_of(settings)[grant.application.name]}"
 
 
 def _names(route: Route, named: NamedIds, unkeyed: str | None, body: bytes) -> Names:

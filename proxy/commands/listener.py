@@ -112,13 +112,19 @@ class Sources:
             raise NotFound(f"{file} cannot be read: {error.strerror}") from error
 
 
-def ask(place: Place, path: str, *, timeout: float, token: str | None = None) -> tuple[int, bytes]:
-    """Give status and body of a GET. `timeout` in seconds, for each step. Raises NoAnswer."""
+def ask(
+    place: Place, path: str, *, timeout: float, token: str | None = None, method: str = "GET", body: bytes = b""
+) -> tuple[int, bytes]:
+    """Give status and body of an answer. `timeout` in seconds, for each step. Raises NoAnswer."""
     # HTTP/1.0: the answer is never in chunks, and the connection ends with it. `localhost` is let in on any listener.
-    lines = [f"GET {path} HTTP/1.0", "Host: localhost", *([f"Authorization: Bearer {token}"] if token else []), "", ""]
+    lines = [f"{method} {path} HTTP/1.0", "Host: localhost"]
+    if token:
+        lines.append(f"Authorization: Bearer {token}")
+    if method != "GET":
+        lines.append(f"Content-Length: {len(body)}")
     try:
         with place.connect(timeout) as line:
-            line.sendall("\r\n".join(lines).encode())
+            line.sendall("\r\n".join((*lines, "", "")).encode() + body)
             answer = b""
             while (piece := line.recv(65536)) and len(answer) < _LARGEST:
                 answer += piece

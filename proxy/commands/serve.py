@@ -2,15 +2,15 @@
 
 import errno
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import uvloop
 
 from proxy import descriptors
-from proxy.app import App, CannotListen, credentials_of
-from proxy.credentials import Credentials
+from proxy.app import App, CannotListen
 from proxy.observe.logs import Logs
-from proxy.settings import Loaded, SettingsError, load
+from proxy.secret import Redactor
+from proxy.settings import Loaded, SettingsError, load, secrets
 from proxy.sockets import owner
 
 
@@ -22,14 +22,14 @@ def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
         print(error, file=sys.stderr)
         return 2
     settings = loaded.settings
-    credentials = credentials_of(settings)
-    logs = Logs(level=settings.log.level, format=settings.log.format, redact=credentials.redact)
+    redactor = Redactor(secrets(settings))
+    logs = Logs(level=settings.log.level, format=settings.log.format, redact=redactor.redact)
     logs.start()
     too_few = descriptors.allow(settings.limits.connections, settings.upstream.connections.max)
     for warning in (*loaded.warnings, *([too_few] if too_few else ())):
         logs.write("warning", warning, {})
     try:
-        return uvloop.run(_run(loaded, logs, credentials))
+        return uvloop.run(_run(loaded, logs, redactor, lambda: load(flags, environ)))
     except OSError as error:
         print(f"talon-proxy: {_explain(error)}", file=sys.stderr)
         return 1
@@ -37,10 +37,10 @@ def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
         logs.stop(1.0)
 
 
-async def _run(loaded: Loaded, logs: Logs, credentials: Credentials) -> int:
+async def _run(loaded: Loaded, logs: Logs, redactor: Redactor, again: Callable[[], Loaded]) -> int:
     # Addresses that nobody asked for must not keep it from starting.
     ipv6_optional = loaded.origins["listen"] == "default"
-    return await App(loaded.settings, logs, credentials=credentials).run(ipv6_optional=ipv6_optional)
+    return await App(loaded, logs, redactor=redactor, load=again).run(ipv6_optional=ipv6_optional)
 
 
 def _explain(error: OSError) -> str:

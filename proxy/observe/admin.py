@@ -10,9 +10,16 @@ Open to whoever reaches it:
 From this machine, or with `Authorization: Bearer <admin.token>`, else 403:
 
     GET /status     JSON: what runs, with what, and how it is
+    GET /-/config   JSON: the settings in effect, without secrets, each with the place it came from
 
-A probe with `?verbose` tells the state of all three. HEAD works like GET. Nothing here changes anything, sends CORS
-fields or answers to a host name that is not configured (DNS rebinding: a web page must not read it).
+With the token only, and off where none is set, else 403; 422 with the reason where it cannot be done:
+
+    POST /-/reload      read the settings again and take them over
+    PUT /-/upstream     `{"url", "force"?}`: switch to another URL of Talon.One
+    POST /-/drain       send callers elsewhere, as at the beginning of the end
+
+A probe with `?verbose` tells the state of all three. HEAD works like GET. Nothing here sends CORS fields or answers to
+a host name that is not configured (DNS rebinding: a web page must not read it).
 """
 
 import asyncio
@@ -34,6 +41,8 @@ from aiohttp import hdrs, web
 _LOG = logging.getLogger(__name__)
 KEEP_ALIVE = 90.0  # seconds; Prometheus comes back at least once a minute
 STOP_WITHIN = 1.0  # seconds an answer under way has when the listener stops
+LARGEST_BODY = 4096  # bytes of what a change is asked with
+_CHANGES = {"-/reload": hdrs.METH_POST, "-/upstream": hdrs.METH_PUT, "-/drain": hdrs.METH_POST}
 
 # None: no access log, which its types do not know.
 _OPTIONS: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE, "lingering_time": 1.0}
@@ -69,8 +78,22 @@ class Probes:
     started: Callable[[], Sequence[str]]
 
 
+class Declined(Exception):
+    """What was asked for cannot be done; nothing has changed. The text says why, over several lines if need be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What operators may look into and change. All give what is answered as JSON; the changes may raise Declined."""
+
+    config: Callable[[], Mapping[str, object]]
+    reload: Callable[[], Awaitable[Mapping[str, object]]]
+    switch: Callable[[str, bool], Awaitable[Mapping[str, object]]]  # to this URL; by force
+    drain: Callable[[], Mapping[str, object]]
+
+
 class Admin:
-    """Answers on its own listener."""
+    """Answers on its own listener. `token` may be replaced at any time."""
 
     def __init__(
         self,
@@ -78,6 +101,7 @@ class Admin:
         probes: Probes,
         metrics: Callable[[str | None], Scrape | Awaitable[Scrape]],
         status: Callable[[], Mapping[str, object]],
+        controls: Controls,
         token: str | None,
         hosts: Iterable[str] = (),
     ) -> None:
@@ -85,7 +109,8 @@ class Admin:
         self._probes = {"livez": probes.live, "readyz": probes.ready, "startupz": probes.started}
         self._metrics = metrics
         self._status = status
-        self._token = token.encode() if token else None
+        self._controls = controls
+        self.token = token
         self._names = {"localhost", *(host.lower() for host in hosts)}
         self._server: web.Server | None = None
         self._listeners: list[asyncio.Server] = []
@@ -146,16 +171,36 @@ class Admin:
         if not all(self._ours(host) for host in request.headers.getall(hdrs.HOST, [])):
             return _text(421, "Use an IP address, localhost or a name of admin.hosts")
         name = request.raw_path.partition("?")[0].removeprefix("/")
-        if name not in self._probes and name not in ("metrics", "status"):
+        method = _CHANGES.get(name)
+        if method is not None:
+            return await self._change(name, request) if request.method == method else _wrong_method(method)
+        if name not in self._probes and name not in ("metrics", "status", "-/config"):
             return _text(404, "Not found")
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            return _text(405, "Only GET and HEAD", allow="GET, HEAD")
+            return _wrong_method("GET, HEAD")
         if name == "metrics":
             scrape = self._metrics(request.headers.get(hdrs.ACCEPT))
             return _response(200, *(scrape if isinstance(scrape, tuple) else await scrape))
-        if name == "status":
-            return self._tell_status(request)
-        return self._probe(name, verbose="verbose" in request.query)
+        if name in self._probes:
+            return self._probe(name, verbose="verbose" in request.query)
+        if not (_is_local(request.transport) or self._authorised(request)):
+            return _text(403, "Ask from this machine, or with the token (admin.token)")
+        return _json(200, self._status() if name == "status" else self._controls.config())
+
+    async def _change(self, name: str, request: web.BaseRequest) -> web.Response:
+        """Do what only who has the token may ask for: not whoever is on this machine, as a shop's code is."""
+        if not self._authorised(request):
+            return _text(403, "Only with the token (admin.token)" if self.token else "Off: admin.token is not set")
+        try:
+            return _json(200, await self._controlled(name, request))
+        except Declined as reason:
+            return _json(422, {"message": "Nothing was changed", "reasons": str(reason).splitlines()})
+
+    async def _controlled(self, name: str, request: web.BaseRequest) -> Mapping[str, object]:
+        if name == "-/upstream":
+            url, force = await _asked_url(request)
+            return await self._controls.switch(url, force)
+        return await self._controls.reload() if name == "-/reload" else self._controls.drain()
 
     def _probe(self, name: str, *, verbose: bool) -> web.Response:
         reasons = self._probes[name]()
@@ -166,23 +211,31 @@ class Admin:
             text = "\n".join(reasons) or "ok"
         return _text(503 if reasons else 200, text)
 
-    def _tell_status(self, request: web.BaseRequest) -> web.Response:
-        if not (_is_local(request.transport) or self._authorised(request)):
-            return _text(403, "Ask from this machine, or with the token (admin.token)")
-        body = orjson.dumps(self._status(), default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        return _response(200, body, "application/json")
-
     def _authorised(self, request: web.BaseRequest) -> bool:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if self._token is None or scheme.lower() != "bearer":
+        if not self.token or scheme.lower() != "bearer":
             return False
         # Constant-time: how long it takes must not tell how much of a guess was right.
-        return hmac.compare_digest(token.strip().encode(errors="surrogateescape"), self._token)
+        return hmac.compare_digest(token.strip().encode(errors="surrogateescape"), self.token.encode())
 
     def _ours(self, host: str) -> bool:
         """Whether a `Host` value may be used for us: any IP address, and names that are configured (T14)."""
         name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         return name.lower().removesuffix(".") in self._names or _address(name) is not None
+
+
+async def _asked_url(request: web.BaseRequest) -> tuple[str, bool]:
+    """Read what a switch is asked for. Raises Declined."""
+    body = await request.content.read(LARGEST_BODY + 1)
+    try:
+        asked = orjson.loads(body) if len(body) <= LARGEST_BODY else None
+    except orjson.JSONDecodeError:
+        asked = None
+    if isinstance(asked, dict) and asked.keys() <= {"url", "force"}:
+        url, force = asked.get("url"), asked.get("force", False)
+        if isinstance(url, str) and isinstance(force, bool):
+            return url, force
+    raise Declined('the body must be JSON of the form {"url": "https://…", "force": false}')
 
 
 class _Server(web.Server):
@@ -218,6 +271,15 @@ def _text(status: int, text: str, *, allow: str | None = None) -> web.Response:
     if allow is not None:
         response.headers[hdrs.ALLOW] = allow
     return response
+
+
+def _wrong_method(allow: str) -> web.Response:
+    return _text(405, f"Only {allow.replace(', ', ' and ')}", allow=allow)
+
+
+def _json(status: int, content: Mapping[str, object]) -> web.Response:
+    body = orjson.dumps(content, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return _response(status, body, "application/json")
 
 
 def _response(status: int, body: bytes, content_type: str) -> web.Response:

@@ -126,7 +126,8 @@ UPSTREAM_RETRIES = Family(
     "talon_proxy_upstream_retries_total",
     "Attempts repeated; reason: connection (the one before failed before anything was sent), lost (its connection was"
     " lost, and the call may be repeated), idle_close (Talon.One closed the idle connection as the call came), status"
-    " (a read was answered with 502, 503 or 504), throttled (with 429), conflict (another update was in the way)",
+    " (a read was answered with 502, 503 or 504), throttled (with 429), conflict (another update was in the way), key"
+    " (its key was refused, and there is another)",
     ("reason",),
 )
 BUDGET_EXHAUSTED = Family(
@@ -168,6 +169,10 @@ GENERATION = Family(
     "talon_proxy_upstream_generation",
     "Number of the current URL of Talon.One; it grows with every switch",
 )
+OVERRIDE = Family(
+    "talon_proxy_upstream_override",
+    "1 while the URL of Talon.One is one that was set at run time, and not the configured one; it lasts until restart",
+)
 UPSTREAM_INFO = Family(
     "talon_proxy_upstream_info",
     "Always 1; tells the current host of Talon.One and the protocol spoken to it",
@@ -185,8 +190,22 @@ CONFIG_INFO = Family(
 )
 CREDENTIALS_USED = Family(
     "talon_proxy_credentials_used_total",
-    "Answers of Talon.One by the Application whose key the call was sent for; rejected: status 401",
+    "Answers of Talon.One by the Application whose key signed the exchange; key: its api_key (primary) or next_api_key"
+    " (next); rejected: status 401",
     ("application", "key", "result"),
+)
+CREDENTIAL_EXPIRY = Family(
+    "talon_proxy_credential_expiry_timestamp_seconds",
+    "When the key of an Application expires, as the settings have it (applications.<name>.expires), as Unix time",
+    ("application",),
+)
+RELOAD_SUCCESSFUL = Family(
+    "talon_proxy_config_last_reload_successful",
+    "1 if the settings were taken over when they were last read, 0 if they could not be used and the old ones stayed",
+)
+RELOADED = Family(
+    "talon_proxy_config_last_reload_timestamp_seconds",
+    "When settings were last taken over, as Unix time",
 )
 LOOP_LAG = Histogram(
     "talon_proxy_event_loop_lag_seconds",
@@ -208,7 +227,7 @@ REFUSALS = tuple(
     for category in (Category.DEPTH, Category.CONCURRENCY, Category.CIRCUIT, Category.PACING, Category.DRAINING)
 )
 CONNECTION_STATES = ("opening", "active", "idle", "held")
-PROTOCOLS = ("http/1.1",)
+PROTOCOLS = ("http/1.1", "h2")
 GENERATIONS = ("current", "draining")
 CLOSINGS = ("idle", "age", "error", "goaway", "switch", "peer")
 FOLD_EVERY = 256  # calls; folding them takes 0.3 ms
@@ -261,7 +280,11 @@ class Pulled:
     closed: Callable[[], Mapping[str, int]]  # the same, by reason
     circuit: Callable[[], int]
     generation: Callable[[], int]
+    override: Callable[[], bool]
     upstream: Callable[[], tuple[str, str]]  # host and protocol
+    credentials: Callable[[], Mapping[tuple[str, str, str], int]]  # exchanges by application, key and result
+    expiries: Callable[[], Mapping[str, float]]  # Unix time, by application
+    reloaded: Callable[[], tuple[bool, float]]  # the last reload succeeded; Unix time of the last that did
     config_hash: Callable[[], str]
     log_dropped: Callable[[], int]
 
@@ -334,6 +357,10 @@ class Metrics:
 
     def __repr__(self) -> str:
         return f"<Metrics operations={len(self._tallies)} applications={len(self._applications)}>"
+
+    def know(self, applications: Iterable[str]) -> None:
+        """Count these Applications too: settings have been reloaded. Totals never fall, so none is forgotten."""
+        self._applications |= frozenset(applications)
 
     # --- counting ---
 
@@ -468,7 +495,16 @@ class Metrics:
         yield LOOP_LAG.single(self._lag)
         yield LOG_DROPPED.single(self._pulled.log_dropped())
         yield BUILD_INFO.metric([((self._version, platform.python_version()), 1)])
-        yield CONFIG_INFO.metric([((self._pulled.config_hash(),), 1)])
+        yield from self._collect_settings()
+
+    def _collect_settings(self) -> Iterator[Metric]:
+        pulled = self._pulled
+        successful, moment = pulled.reloaded()
+        yield CONFIG_INFO.metric([((pulled.config_hash(),), 1)])
+        yield RELOAD_SUCCESSFUL.single(int(successful))
+        yield RELOADED.single(moment)
+        yield CREDENTIALS_USED.metric(sorted(pulled.credentials().items()))
+        yield CREDENTIAL_EXPIRY.metric(((name,), moment) for name, moment in sorted(pulled.expiries().items()))
 
     def _collect_calls(self) -> Iterator[Metric]:
         answers = [
@@ -498,16 +534,6 @@ class Metrics:
             ((name,), tally.unknown_outcomes) for name, tally in self._tallies.items() if tally.unknown_outcomes
         )
         yield REFUSED.metric(((reason,), count) for reason, count in self._refused.items())
-        yield CREDENTIALS_USED.metric(self._credentials_used())
-
-    def _credentials_used(self) -> Iterator[tuple[Labels, float]]:
-        """Count what is counted already: each answer of Talon.One used a key."""
-        used = {(name, result): 0 for name in sorted(self._applications) for result in ("accepted", "rejected")}
-        for tally in self._tallies.values():
-            for (status, application), count in tally.from_upstream.by_status.items():
-                if application:
-                    used[application, "rejected" if status == 401 else "accepted"] += count
-        return (((application, "primary", result), count) for (application, result), count in used.items())
 
     def _collect_traffic(self) -> Iterator[Metric]:
         traffic = self._pulled.traffic()
@@ -532,6 +558,7 @@ class Metrics:
         yield LAST_SUCCESS.single(0 if self._last_success is None else self._unix_time(self._last_success))
         yield CIRCUIT_STATE.single(pulled.circuit())
         yield GENERATION.single(pulled.generation())
+        yield OVERRIDE.single(int(pulled.override()))
         yield UPSTREAM_INFO.metric([(pulled.upstream(), 1)])
 
     def _connections(self) -> Iterator[tuple[Labels, float]]:

@@ -30,6 +30,10 @@ class Observers:
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
+    def follow(self, *observers: Observer) -> None:
+        """Tell these from now on."""
+        self._observers = observers
+
     def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
         """See `Observer`."""
         for observer in self._observers:

@@ -10,13 +10,10 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from proxy.settings.keys import canonical, dotted, present
-from proxy.settings.loading import DEFAULT, Loaded, load
-from proxy.settings.pending import PENDING
+from proxy.settings.loading import DEFAULT, load
 from proxy.settings.problems import SettingsError
-from proxy.settings.redaction import recognisable, settings_hash
+from proxy.settings.shown import Shown, as_json, shown
 
 USAGE = """\
 usage: talon-proxy config check [--KEY VALUE …]          whether the settings are right: 0 yes, 2 no
@@ -47,51 +44,23 @@ def _check(flags: Sequence[str], environ: Mapping[str, str]) -> int:
     return _print(f"The settings are right: {len(given)} given, {len(loaded.origins) - len(given)} by default.\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """One line of `config show`."""
-
-    key: str
-    value: str
-    origin: str
-    effective: bool
-
-
 def _show(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     loaded = load([argument for argument in arguments if argument != "--json"], environ)
     _warn(loaded.warnings)
-    shown = _lines(loaded)
-    return _print(_as_json(loaded, shown) if "--json" in arguments else _as_text(shown))
+    if "--json" in arguments:
+        return _print(json.dumps(as_json(loaded), indent=2) + "\n")
+    return _print(_as_text(shown(loaded)))
 
 
-def _lines(loaded: Loaded) -> list[_Shown]:
-    values = recognisable(loaded.settings)
-    keys = [key for key, _ in present(loaded.settings)]
-    # What belongs to one Application stands together.
-    sections = list(dict.fromkeys(key.path[:-1] for key in keys))
-    keys.sort(key=lambda key: sections.index(key.path[:-1]))
-    return [
-        _Shown(str(key), values[str(key)], loaded.origins[str(key)], dotted(canonical(key.path)) not in PENDING)
-        for key in keys
-    ]
-
-
-def _as_text(shown: Sequence[_Shown]) -> str:
-    width = max(len(line.key) for line in shown)
+def _as_text(lines: Sequence[Shown]) -> str:
+    width = max(len(line.key) for line in lines)
     # A long list moves only its own origin to the right.
-    wide = min(max(len(line.value) for line in shown), 40)
+    wide = min(max(len(line.value) for line in lines), 40)
     text = ""
-    for line in shown:
+    for line in lines:
         note = "" if line.effective or line.origin == DEFAULT else " (without effect yet)"
         text += _printable(f"{line.key:{width}}  {line.value or '–':{wide}}  {line.origin}{note}") + "\n"
     return text
-
-
-def _as_json(loaded: Loaded, shown: Sequence[_Shown]) -> str:
-    settings = {
-        line.key: {"value": line.value or None, "origin": line.origin, "effective": line.effective} for line in shown
-    }
-    return json.dumps({"hash": settings_hash(loaded.settings), "settings": settings}, indent=2) + "\n"
 
 
 def _schema(_: Sequence[str], __: Mapping[str, str]) -> int:

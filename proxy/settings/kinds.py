@@ -186,13 +186,6 @@ def _ip(value: object) -> str:
     return str(address)
 
 
-def _egress(value: object) -> Origin:
-    origin = Origin.parse(text(value))
-    if origin.secure:
-        raise ValueError("needs the form http://host:port; the tunnel through it is encrypted all the same")
-    return origin
-
-
 _SIZE = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{SIZE.pattern}$"}]}
 _SHARE = {
     "anyOf": [
@@ -217,7 +210,6 @@ Label = Annotated[str, Kind("text", _label)]
 _URL = Kind("URL", lambda value: Origin.parse(text(value)))
 Url = Annotated[Origin, _URL]
 MaybeUrl = Annotated[Origin | None, _URL]
-EgressUrl = Annotated[Origin | None, Kind("URL", _egress)]
 
 
 @dataclass(frozen=True, slots=True)

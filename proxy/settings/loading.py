@@ -6,6 +6,7 @@ Flag over environment over file over default, key by key; what `--compat` takes 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any
 
@@ -31,12 +32,14 @@ WITHOUT_EFFECT = "accepted, without effect yet"
 class Loaded:
     """Settings and where each came from.
 
-    `origins` has every key of `redacted`, with a line of a file, a variable, a flag, or `default`.
+    `origins` has every key of `redacted`, with a line of a file, a variable, a flag, or `default`. `files` are those
+    that the settings stand in or name: when one changes, it is time to load again.
     """
 
     settings: Settings
     warnings: tuple[str, ...]
     origins: Mapping[str, str] = field(repr=False)
+    files: tuple[FilePath, ...] = ()
 
 
 def load(flags: Sequence[str], environ: Mapping[str, str], *, now: datetime | None = None) -> Loaded:
@@ -45,7 +48,7 @@ def load(flags: Sequence[str], environ: Mapping[str, str], *, now: datetime | No
     Reads nothing else of this process. `now` is what dates are compared with. Raises SettingsError with all problems.
     """
     choice = Choice()
-    _choose(choice, flags, environ)
+    file = _choose(choice, flags, environ)
     settings = _validate(choice)
     _hear(choice, settings, now or datetime.now(UTC))
     if choice.problems:
@@ -54,11 +57,13 @@ def load(flags: Sequence[str], environ: Mapping[str, str], *, now: datetime | No
         str(key): choice.chosen[key.path].source if key.path in choice.chosen else DEFAULT
         for key, _ in present(settings)
     }
-    return Loaded(settings, tuple(map(str, choice.warnings)), MappingProxyType(origins))
+    named = [value for _, value in present(settings) if isinstance(value, FilePath)]
+    files = tuple(dict.fromkeys([*([FilePath(file)] if file else []), *named]))
+    return Loaded(settings, tuple(map(str, choice.warnings)), MappingProxyType(origins), files)
 
 
-def _choose(choice: Choice, words: Sequence[str], environ: Mapping[str, str]) -> None:
-    """Read every source and let the strongest win."""
+def _choose(choice: Choice, words: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """Read every source and let the strongest win. Gives the name of the file, if there is one."""
     # Here and not above, as the compatibility below: it costs more than everything else in this package.
     from proxy.settings.variables import read_environment
 
@@ -75,6 +80,7 @@ def _choose(choice: Choice, words: Sequence[str], environ: Mapping[str, str]) ->
 
         layers.append(read_compat(flags.compat, environ, choice.problems, choice.warnings))
     choice.merge(layers, file=file)
+    return name
 
 
 def _validate(choice: Choice) -> Settings:

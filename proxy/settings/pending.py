@@ -4,23 +4,6 @@ Whoever builds what reads one takes it off this list; `config check` then stops 
 """
 
 PENDING: tuple[str, ...] = (
-    "next_api_key",
-    "next_api_key_file",
-    "applications.<name>.next_api_key",
-    "applications.<name>.next_api_key_file",
-    "applications.<name>.expires",
     "upstream.protocol",
-    "upstream.allowed_hosts",
-    "upstream.proxy",
-    "upstream.bind",
-    "upstream.dns_refresh",
-    "upstream.drain",
-    "upstream.tls.client_cert_file",
-    "upstream.tls.client_key_file",
-    "upstream.next.url",
-    "upstream.next.at",
-    "upstream.next.hold",
-    "upstream.next.applications.<name>.api_key",
-    "upstream.next.applications.<name>.api_key_file",
     "limits.buffered",
 )

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 
+from proxy.secret import Secret
 from proxy.settings.keys import present
 from proxy.settings.model import Settings
 
@@ -20,6 +22,15 @@ def recognisable(settings: Settings) -> dict[str, str]:
         str(key): key.kind.hint(value) if key.kind.hint and value is not None else key.kind.show(value)
         for key, value in present(settings)
     }
+
+
+def secrets(settings: Settings) -> Iterator[Secret]:
+    """Give every secret there is in them: what must show nowhere."""
+    for key, value in present(settings):
+        if isinstance(value, Secret):
+            yield value
+        elif key.kind.secret and isinstance(value, Mapping):
+            yield from value
 
 
 def settings_hash(settings: Settings) -> str:

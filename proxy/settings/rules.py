@@ -40,6 +40,7 @@ def warnings(settings: Settings, now: datetime) -> Iterator[Complaint]:
     """Give what works, but hardly as it was meant."""
     yield from _useless(settings)
     yield from _expiry(settings, now)
+    yield from _passed(settings, now)
     for name, application in settings.applications.items():
         if application.kind == "testing":
             yield Complaint((f"applications.{name}.kind",), "is testing: no call has an effect at Talon.One")
@@ -80,6 +81,20 @@ def _expiry(settings: Settings, now: datetime) -> Iterator[Complaint]:
             yield Complaint((f"applications.{name}.expires",), f"is in {left.days} days; add a next_api_key")
 
 
+def _passed(settings: Settings, now: datetime) -> Iterator[Complaint]:
+    planned = settings.upstream.next
+    if planned.url not in (None, settings.upstream.url) and planned.at is not None and planned.at <= now:
+        yield Complaint(
+            ("upstream.next.at", "upstream.next.url"),
+            "is over: calls go to upstream.next.url; set upstream.url to it, and take upstream.next away",
+        )
+    if planned.url is not None and planned.hold >= settings.upstream.timeouts.total:
+        yield Complaint(
+            ("upstream.next.hold", "upstream.timeouts.total"),
+            "is not shorter than upstream.timeouts.total, which ends the calls that are held before it",
+        )
+
+
 def _listeners(settings: Settings) -> Iterator[Complaint]:
     if not settings.listen:
         yield Complaint(("listen",), "needs at least one address")
@@ -118,6 +133,13 @@ def _upstream(settings: Settings) -> Iterator[Complaint]:
         yield Complaint(
             ("upstream.connections.warm", "upstream.connections.max"), "must not exceed upstream.connections.max"
         )
+
+
+def refused_target(settings: Settings, url: Origin) -> str | None:
+    """Say why a running proxy may not be pointed at a URL, which means to send it the API keys; None: it may."""
+    if not settings.upstream.allows(url.host):
+        return "the host is not among upstream.allowed_hosts, and the API keys go where the URL points"
+    return next((complaint.message for complaint in _target(settings, url, "url")), None)
 
 
 def _target(settings: Settings, url: Origin, key: str) -> Iterator[Complaint]:

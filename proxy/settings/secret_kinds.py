@@ -1,4 +1,4 @@
-"""Kinds of secrets: keys of Talon.One, and tokens of our own.
+"""Kinds of secrets: keys of Talon.One, tokens of our own, and the URL of an egress proxy, which may hold a password.
 
 A key is one word of printable ASCII. It is taken with or without the scheme of the `Authorization` line it was copied
 from, but never where a key of another scheme belongs.
@@ -7,10 +7,13 @@ from, but never where a key of another scheme belongs.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated
+from urllib.parse import unquote
 
 from proxy.secret import MASK, Secret
+from proxy.settings.address import Origin
 from proxy.settings.kinds import Kind, text
 
 LINE_END = re.compile(r"\r?\n\Z")
@@ -57,6 +60,41 @@ ManagementKey = Annotated[
     Kind("secret", _key_of("ManagementKey-v1", "a Management API key"), lambda _: MASK, secret=True, hint=_hint),
 ]
 Token = Annotated[Secret | None, Kind("secret", lambda value: Secret(_secret(value)), lambda _: MASK, secret=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class EgressProxy:
+    """`http://user:password@egress.shop.internal:3128`, printed without what stands before the @."""
+
+    origin: Origin
+    credentials: Secret | None = None
+    """`user:password`, decoded."""
+
+    @classmethod
+    def parse(cls, text: str) -> "EgressProxy":
+        """Read a URL; raises ValueError with what is wrong, without repeating the text."""
+        scheme, _, rest = LINE_END.sub("", text).partition("://")
+        userinfo, at, place = rest.rpartition("@")
+        origin = Origin.parse(f"{scheme}://{place}")
+        if origin.secure:
+            raise ValueError("needs the form http://host:port; the tunnel through it is encrypted all the same")
+        if not at:
+            return cls(origin)
+        user, colon, password = userinfo.partition(":")
+        credentials = f"{unquote(user)}:{unquote(password)}"
+        if not user or not colon or any(char < " " or char == "\x7f" for char in credentials):
+            raise ValueError("needs the form http://user:password@host:port; other characters are percent-encoded")
+        return cls(origin, Secret(credentials))
+
+    def __str__(self) -> str:
+        if self.credentials is None:
+            return str(self.origin)
+        return str(self.origin).replace("://", f"://{MASK}@", 1)
+
+
+EgressUrl = Annotated[
+    EgressProxy | None, Kind("URL, secret", lambda value: EgressProxy.parse(text(value)), str, secret=True)
+]
 
 
 def _pairs(value: object) -> Iterator[tuple[object, object]]:

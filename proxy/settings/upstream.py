@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Field, WrapSerializer, model_validator
 
 from proxy.settings.address import Origin
 from proxy.settings.hosts import same_customer
-from proxy.settings.kinds import Count, CountOrZero, EgressUrl, File, Flag, Ip, MaybeUrl, Url, choice
+from proxy.settings.kinds import Count, CountOrZero, File, Flag, Ip, MaybeUrl, Url, choice
 from proxy.settings.lists import HostPatterns
 from proxy.settings.names import ApplicationName, OperationName
-from proxy.settings.secret_kinds import IntegrationKey
+from proxy.settings.secret_kinds import EgressUrl, IntegrationKey
 from proxy.settings.section import MINUTES, SECONDS, Section, setting
 from proxy.settings.times import Duration, DurationOrZero, Moment
 
@@ -32,7 +32,9 @@ def _with_slow_operations(given: Mapping[str, float]) -> Mapping[str, float]:
 class Connections(Section):
     """Connections to Talon.One."""
 
-    warm: CountOrZero = setting(2, "Connections kept open even when nobody calls.")
+    warm: CountOrZero = setting(
+        2, "Connections kept open beyond those that calls lately needed at once; 0: none is opened ahead."
+    )
     max: Count = setting(100, "Connections at most.")
     idle_timeout: Duration = setting(
         50 * SECONDS, "How long a connection may be idle; shorter than Talon.One closes it."
@@ -126,10 +128,15 @@ class Upstream(Section):
         shown="the host of `upstream.url`, and that customer's in every region of Talon.One",
     )
     proxy: EgressUrl = setting(
-        None, "Proxy to go through to reach Talon.One (CONNECT).", example="http://egress.shop.internal:3128"
+        None,
+        "Proxy to go through to reach Talon.One (CONNECT), with `user:password@` before its host if it wants that.",
+        example="http://egress.shop.internal:3128",
     )
+    proxy_file: File = setting(None, "File that holds the proxy's URL.", example="/run/secrets/egress-proxy")
     bind: Ip = setting(None, "Address of this machine that connections come from.", example="10.0.0.7")
-    dns_refresh: Duration = setting(30 * SECONDS, "How often the name is looked up again.")
+    dns_refresh: Duration = setting(
+        30 * SECONDS, "How often the name is looked up; while that fails, its last addresses are used for an hour."
+    )
     drain: DurationOrZero = setting(10 * SECONDS, "Time for calls on the way to the old URL to end after a switch.")
     connections: Connections = Field(default_factory=Connections)
     timeouts: UpstreamTimeouts = Field(default_factory=UpstreamTimeouts)

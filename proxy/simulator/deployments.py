@@ -4,21 +4,21 @@ The main one is always there. Others begin with the first call of a key that nam
 was unused longest is forgotten when there are too many.
 """
 
-import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
-from typing import Protocol
 
+from proxy.simulator import rulebook_file
 from proxy.simulator.clock import Clock
 from proxy.simulator.faults import Fault, Faults
-from proxy.simulator.idempotency import Idempotency, Policy
+from proxy.simulator.idempotency import Idempotency
 from proxy.simulator.journal import LENGTH, Journal
 from proxy.simulator.keys import MAIN
 from proxy.simulator.management import Pace
 from proxy.simulator.operations import Answer
+from proxy.simulator.rulebook import Rulebook
 from proxy.simulator.turns import Turns
 from proxy.simulator.world import World
 
@@ -26,22 +26,14 @@ MAX_WORLDS = 64  # besides the main one
 LENGTH_OF_OTHERS = 10_000  # calls in the journal of each
 
 
-class MakeWorld(Protocol):
-    """How a world is made: World itself, or with rules of one's own bound to it."""
-
-    def __call__(self, *, clock: Callable[[], datetime], ids: Iterator[int]) -> World:
-        """Make an empty one."""
-
-
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """How every world begins. Ids count from 1 in each; `seed` gives each its own repeatable chance."""
+    """How every world begins. Each counts ids from the start; `seed` gives each its own repeatable chance."""
 
     seed: int = 0
-    make: MakeWorld = World
+    book: Rulebook = field(default_factory=rulebook_file.default)
     clock: datetime | None = None
     faults: Sequence[Fault] = ()
-    idempotency: Policy = field(default_factory=Policy)
 
 
 class Deployment:
@@ -51,11 +43,11 @@ class Deployment:
         self.name = name
         self.random = Random(f"{beginning.seed}/{name}")  # noqa: S311 (no secret hangs on it)
         self.clock = Clock(beginning.clock)
-        self.world = beginning.make(clock=self.clock, ids=itertools.count(1))
+        self.world = World(clock=self.clock, book=beginning.book)
         self.turns = Turns()
         self.journal = Journal(monotonic, length=LENGTH if name == MAIN else LENGTH_OF_OTHERS)
         self.faults = Faults(self.random, beginning.faults)
-        self.stored: Idempotency[Answer] = Idempotency(self.clock, beginning.idempotency)
+        self.stored: Idempotency[Answer] = Idempotency(self.clock, beginning.book.unknowns)
         self.pace = Pace(monotonic)
 
     def __repr__(self) -> str:

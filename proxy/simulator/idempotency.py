@@ -2,12 +2,11 @@
 
 Documented: the header, the six operations that know it, the 24 hours, and that a key should not be longer than 255
 characters. Nobody outside knows which answers are stored, what the same key with another body does, and what it
-does while the first call still runs: `Policy` has a switch for each. Dry calls leave no trace, so they are not stored.
+does while the first call still runs: `unknowns` has a switch for each. Dry calls leave no trace, so they are not
+stored.
 """
 
 import asyncio
-import enum
-import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Generic, TypeVar
 
 from proxy.simulator.problems import Problem, invalid_parameter
 from proxy.simulator.turns import CrowdedError
+from proxy.simulator.unknowns import Unknowns
 
 HEADER = "Idempotency-Key"
 LIFE = timedelta(hours=24)
@@ -25,49 +25,21 @@ T = TypeVar("T")
 
 _REFUSALS = (Problem, CrowdedError)
 
-_KNOWS_KEYS = re.compile(
-    r"PUT /v2/customer_sessions/[^/]+"
-    r"|POST /v2/customer_sessions/[^/]+/returns"
-    r"|PUT /v2/customer_sessions/[^/]+/reopen"
-    r"|PUT /v2/customer_profiles(/[^/]+)?"
-    r"|POST /v2/events"
+_KNOW_KEYS = frozenset(
+    {
+        "updateCustomerSessionV2",
+        "returnCartItems",
+        "reopenCustomerSession",
+        "updateCustomerProfileV2",
+        "updateCustomerProfilesV2",
+        "trackEventV2",
+    }
 )
 
 
-class Stores(enum.StrEnum):
-    """Which answers are stored: those of calls that succeeded, or errors and the parallel 409 too."""
-
-    SUCCESS = "success"
-    ALL = "all"
-
-
-class Reuse(enum.StrEnum):
-    """What the key of another call does: 400, the stored answer all the same, or a run as if it had no key."""
-
-    REFUSE = "refuse"
-    REPLAY = "replay"
-    RUN = "run"
-
-
-class InFlight(enum.StrEnum):
-    """What the key of a call that still runs does: wait for its answer, or 409."""
-
-    WAIT = "wait"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The likelier answer to each unknown, until somebody says otherwise."""
-
-    stores: Stores = Stores.SUCCESS
-    reuse: Reuse = Reuse.REFUSE
-    in_flight: InFlight = InFlight.WAIT
-
-
-def knows_keys(method: str, path: str) -> bool:
-    """Whether an operation is documented to heed the header; the others ignore it."""
-    return _KNOWS_KEYS.fullmatch(f"{method} {path}") is not None
+def knows_keys(operation: str) -> bool:
+    """Whether an operation, by its operationId, is documented to heed the header; the others ignore it."""
+    return operation in _KNOW_KEYS
 
 
 @dataclass(slots=True)
@@ -83,9 +55,9 @@ class _Record(Generic[T]):
 class Idempotency(Generic[T]):
     """The stored answers of a world. Keys belong to an Application."""
 
-    def __init__(self, clock: Callable[[], datetime], policy: Policy) -> None:
+    def __init__(self, clock: Callable[[], datetime], unknowns: Unknowns) -> None:
         self._clock = clock
-        self._policy = policy
+        self._unknowns = unknowns
         self._records: OrderedDict[tuple[str, str], _Record[T]] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -98,19 +70,19 @@ class Idempotency(Generic[T]):
         """What `run` gives or raises, or what it gave when the key came first; and whether it is the latter.
 
         `call` stands for method, target and body: it tells another call with the same key. Raises Problem where the
-        policy refuses.
+        switches say so.
         """
         if not key or len(key) > LONGEST:
             raise invalid_parameter("Invalid value", f"must have 1 to {LONGEST} characters", parameter=HEADER)
         name = (application, key)
         while (record := self._known(name)) is not None:
-            if record.call != call and self._policy.reuse is not Reuse.REPLAY:
-                if self._policy.reuse is Reuse.RUN:
+            if record.call != call and self._unknowns.idempotency_reuse != "replay":
+                if self._unknowns.idempotency_reuse == "run":
                     return await run(), False
                 raise invalid_parameter("Invalid value", "was used for another request", parameter=HEADER)
             if record.outcome is not None:
                 return _given(record.outcome), True
-            if self._policy.in_flight is InFlight.REFUSE:
+            if self._unknowns.idempotency_in_flight == "refuse":
                 raise Problem(409, "A request with this idempotency key is being processed")
             # Whoever waits must not end the wait of others by leaving.
             await asyncio.shield(record.landed)
@@ -125,7 +97,7 @@ class Idempotency(Generic[T]):
             outcome = await run()
             record.outcome = outcome
         except _REFUSALS as refused:
-            if self._policy.stores is Stores.ALL:
+            if self._unknowns.idempotency_stores == "all":
                 record.outcome = refused
             raise
         finally:

@@ -31,6 +31,7 @@ class Entry:
     body_sha256: str
     arrived: float
     application: str | None = None
+    operation: str | None = None  # operationId
     session: str | None = None
     profile: str | None = None
     started: float | None = None

@@ -5,22 +5,17 @@ second, not one of the clock.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-import orjson
-
-from proxy.simulator import answers
-from proxy.simulator.operations import Answer, Kind, Operation
+from proxy.simulator import answers_setup
+from proxy.simulator.answers_setup import Json
+from proxy.simulator.calls import Kind, Operation, found, json
 from proxy.simulator.problems import Problem, not_found
-from proxy.simulator.world import Application
+from proxy.simulator.world import BEGINNING, Application, Site, World
 
 RATE = 3  # calls of one endpoint in one second
-SET_UP = datetime(2026, 1, 1, tzinfo=UTC)  # when the account was
 OWN = "/v1/applications"
-Json = dict[str, Any]
 
 
 def owns(path: str) -> bool:
@@ -50,24 +45,24 @@ class Management:
 
     applications: Sequence[Application]
 
-    def find(self, method: str, path: str, pace: Pace) -> Operation:
+    def find(self, method: str, path: str, world: World, pace: Pace) -> Operation:
         """Understand a call, or raise Problem: 401 outside, 404 for what is not simulated, 429 for one too many."""
         if not owns(path):
             raise Problem(401, "Invalid API key")
-        endpoint, content = self._endpoint(method, path.split("/")[1:])
+        endpoint, content = self._endpoint(method, path.split("/")[1:], world)
         pace.admit(endpoint)
-        return Operation(Kind.READ, lambda: Answer(200, orjson.dumps(content(), option=orjson.OPT_UTC_Z)))
+        return Operation(Kind.READ, lambda: json(content()), name=endpoint)
 
-    def _endpoint(self, method: str, segments: Sequence[str]) -> tuple[str, Callable[[], Mapping[str, Any]]]:
+    def _endpoint(self, method: str, segments: Sequence[str], world: World) -> tuple[str, Callable[[], Json]]:
         match method, segments:
             case "GET", ["v1", "applications"]:
                 return "getApplications", lambda: _list([_application(one) for one in self.applications])
             case "GET", ["v1", "applications", number]:
                 return "getApplication", lambda: _application(self._known(number))
             case "GET", ["v1", "applications", number, "campaigns"]:
-                return "getCampaigns", lambda: _list(_campaigns(self._known(number)))
+                return "getCampaigns", lambda: _list(_campaigns(world.at(self._known(number))))
             case "GET", ["v1", "applications", number, "campaigns", campaign]:
-                return "getCampaign", lambda: _one(campaign, _campaigns(self._known(number)), "Campaign not found")
+                return "getCampaign", lambda: _one(campaign, _campaigns(world.at(self._known(number))), "Campaign")
         raise not_found("This endpoint of the Management API is not simulated")
 
     def _known(self, number: str) -> Application:
@@ -77,11 +72,9 @@ class Management:
         raise not_found("Application not found")
 
 
-def _one(number: str, entries: Sequence[Json], otherwise: str) -> Json:
-    for entry in entries:
-        if str(entry["id"]) == number:
-            return entry
-    raise not_found(otherwise)
+def _one(number: str, entries: Sequence[Json], what: str) -> Json:
+    entry: Json = found(next((entry for entry in entries if str(entry["id"]) == number), None), what)
+    return entry
 
 
 def _list(entries: Sequence[Json]) -> Json:
@@ -91,9 +84,9 @@ def _list(entries: Sequence[Json]) -> Json:
 def _application(application: Application) -> Json:
     return {
         "id": application.id,
-        "created": SET_UP,
-        "modified": SET_UP,
-        "accountId": answers.ACCOUNT_ID,
+        "created": BEGINNING,
+        "modified": BEGINNING,
+        "accountId": answers_setup.ACCOUNT_ID,
         "name": application.name,
         "description": "",
         "timezone": "UTC",
@@ -106,8 +99,6 @@ def _application(application: Application) -> Json:
     }
 
 
-def _campaigns(application: Application) -> list[Json]:
-    """What the Integration API tells of campaigns, and what only this one tells."""
-    known = answers.campaigns(application, skip=0, page_size=1000)["data"]
-    managed = {"created": SET_UP, "userId": answers.USER_ID, "limits": [], "type": "advanced"}
-    return [{**managed, "frontendState": "running", "storesImported": False, **campaign} for campaign in known]
+def _campaigns(site: Site) -> list[Json]:
+    campaigns = site.book.campaigns_of(site.application.name)
+    return [answers_setup.campaign(site.application, one, site.now()) for one in campaigns]

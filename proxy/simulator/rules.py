@@ -1,181 +1,229 @@
-"""Rules say which effects a cart earns. Pure: the same cart and the same past redemptions, the same effects.
+"""The Rule Engine: which effects a session or an event earns. It looks, and changes nothing; `booking` changes.
 
-Three campaigns run in every Application: coupons (`WELCOME10`, 10 % of the cart; `SHIP5`, 5.00 off, once per
-profile), 5 % off carts of 100 and more, and one loyalty point per whole currency unit. Discounts are reckoned
-from the undiscounted cart, each on its own.
+Codes come first, in the order in which they were entered, each with what it gives; then the referral; then the other
+rules in the order of the rule book. Discounts are reckoned from the undiscounted cart, each on its own.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
-BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)  # when campaigns and coupons were created
-PROGRAM_ID = 1
-VOLUME_FROM = 100
-VOLUME_RATE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """A campaign with its only ruleset."""
-
-    id: int
-    ruleset: int
-    name: str
-    feature: str | None
+from proxy.simulator.coupons import Coupon
+from proxy.simulator.effects import Effect
+from proxy.simulator.referrals import Referral
+from proxy.simulator.rewards import Rewards
+from proxy.simulator.rulebook import Campaign, Rule, When
+from proxy.simulator.scene import CannotApply, Place, Scene
 
 
-@dataclass(frozen=True, slots=True)
-class Coupon:
-    """A code and what it is worth. `per_profile` 0 = no limit."""
-
-    id: int
-    code: str
-    rule: int
-    rate: float = 0.0
-    amount: float = 0.0
-    per_profile: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """One thing Talon.One tells the shop to do."""
+@dataclass(slots=True, eq=False)  # not frozen, as effects
+class Failure:
+    """A rule that was looked at and gave nothing. Counted from 0: the condition, or the effect, that failed."""
 
     campaign: Campaign
     rule: int
-    rule_name: str
-    type: str
-    props: Mapping[str, Any]
-    coupon: int | None = None
+    why: str
+    condition: int | None = None
+    effect: int | None = None
+    coupon: Coupon | None = None
+    referral: Referral | None = None
+
+    @property
+    def rule_name(self) -> str:
+        """What the rule is called."""
+        return self.campaign.rules[self.rule].name
+
+    @property
+    def details(self) -> str:
+        """Why, in words."""
+        return _WHY.get(self.why, self.why).format(self.campaign.rules[self.rule].when)
 
 
 @dataclass(frozen=True, slots=True)
-class Cart:
-    """What rules look at. An empty `profile` is anonymous; `transaction` names the cart in the ledger."""
+class Outcome:
+    """What came of it. `campaigns` are those that were looked at."""
 
-    items_total: float
-    costs_total: float
-    codes: tuple[str, ...]
-    profile: str
-    transaction: str
+    effects: tuple[Effect, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
 
-    @classmethod
-    def of(cls, content: Mapping[str, Any], *, profile: str, transaction: str) -> "Cart":
-        """The cart of a session's content."""
-        items: Sequence[Mapping[str, Any]] = content.get("cartItems", ())
-        costs: Mapping[str, Mapping[str, Any]] = content.get("additionalCosts", {})
-        return cls(
-            # An item without a price would have it from a catalog, and none exists here.
-            items_total=money(sum((item.get("price") or 0) * item["quantity"] for item in items)),
-            costs_total=money(sum(cost["price"] for cost in costs.values())),
-            codes=tuple(dict.fromkeys(content.get("couponCodes", ()))),
-            profile=profile,
-            transaction=transaction,
+
+def evaluate(place: Place, scene: Scene) -> Outcome:
+    """Run the rules of an Application."""
+    return _Engine(place, scene).run()
+
+
+class _Engine:
+    """One evaluation."""
+
+    def __init__(self, place: Place, scene: Scene) -> None:
+        self.place = place
+        self.scene = scene
+        self.rewards = Rewards(place, scene)
+        self.effects: list[Effect] = []
+        self.failures: list[Failure] = []
+        only, moment = scene.only, scene.moment
+        self.campaigns = tuple(
+            campaign
+            for campaign in place.book.campaigns_of(place.application)
+            if (campaign.always or campaign.running(moment) if only is None else campaign.id in only)
         )
+        self.ids = {campaign.id for campaign in self.campaigns}
 
-    @property
-    def total(self) -> float:
-        """Items and additional costs, before any discount."""
-        return money(self.items_total + self.costs_total)
+    def run(self) -> Outcome:
+        scene = self.scene
+        if not scene.event:
+            for code in scene.cart.codes:
+                self._coupon(code)
+            if scene.cart.referral:
+                self._referral(scene.cart.referral)
+        for campaign, index, rule in self.place.book.rules_for(self.place.application, scene.event):
+            if campaign.id in self.ids:
+                self.effects += self._try(campaign, index, rule) or ()
+        self.effects += self.rewards.tiers(self.effects)
+        return Outcome(tuple(self.effects), tuple(self.failures), self.campaigns)
 
-
-COUPONS_CAMPAIGN = Campaign(id=1, ruleset=1, name="Coupons", feature="coupons")
-VOLUME_CAMPAIGN = Campaign(id=2, ruleset=2, name="5 % off from 100", feature=None)
-POINTS_CAMPAIGN = Campaign(id=3, ruleset=3, name="Points", feature="loyalty")
-CAMPAIGNS = (COUPONS_CAMPAIGN, VOLUME_CAMPAIGN, POINTS_CAMPAIGN)
-
-COUPONS = {
-    coupon.code: coupon
-    for coupon in (
-        Coupon(id=1, code="WELCOME10", rule=0, rate=0.10),
-        Coupon(id=2, code="SHIP5", rule=1, amount=5.0, per_profile=1),
-    )
-}
-
-
-def money(amount: float) -> float:
-    """An amount in whole cents."""
-    return round(amount, 2)
-
-
-def evaluate(cart: Cart, redeemed: Mapping[str, int]) -> tuple[Effect, ...]:
-    """The effects of a cart; `redeemed` counts, by code, what its profile has redeemed before."""
-    return (*_coupons(cart, redeemed), *_volume(cart), *_points(cart))
-
-
-def roll_back(effects: Sequence[Effect]) -> tuple[Effect, ...]:
-    """The effects that undo those of a closed session, the last one first."""
-    return tuple(undone for effect in reversed(effects) for undone in _undo(effect))
-
-
-def _coupons(cart: Cart, redeemed: Mapping[str, int]) -> Iterator[Effect]:
-    for code in cart.codes:
-        coupon = COUPONS.get(code)
-        reason = _rejection(coupon, cart, redeemed)
+    def _coupon(self, code: str) -> None:
+        scene = self.scene
+        coupon = self.place.coupons.find(code)
+        forced = coupon is not None and scene.only is not None and coupon.campaign.id in scene.only
+        redeemed = scene.profile.redeemed_in(self.place.application) if scene.profile else {}
+        reason = self.place.coupons.refusal(coupon, scene.profile_id, redeemed, scene.moment, forced=forced)
+        if coupon is not None and reason is None and coupon.campaign.id not in self.ids:
+            reason = "CouponPartOfNotTriggeredCampaign"
         if coupon is None or reason is not None:
-            yield _of_coupon("rejectCoupon", coupon, {"value": code, "rejectionReason": reason})
-            continue
-        yield _of_coupon("acceptCoupon", coupon, {"value": code})
-        discount = money(min(coupon.amount + coupon.rate * cart.items_total, cart.total))
-        if discount > 0:
-            yield _of_coupon("setDiscount", coupon, _discount(code, discount))
+            self._reject("rejectCoupon", coupon, code, reason or "CouponNotFound")
+            return
+        granted: list[Effect] = []
+        passed: int | None = None
+        for index, rule in enumerate(coupon.campaign.rules):
+            if _takes(rule.when, code):
+                given = self._try(coupon.campaign, index, rule, coupon=coupon)
+                if given is not None:
+                    granted += given
+                    passed = index if passed is None else passed
+        if passed is None:
+            failed = [failure for failure in self.failures if failure.coupon is coupon]
+            of_effect = any(failure.effect is not None for failure in failed)
+            self._reject("rejectCoupon", coupon, code, "EffectCouldNotBeApplied" if of_effect else _BY_CONDITION)
+            return
+        name = coupon.campaign.rules[passed].name
+        self.effects.append(Effect(coupon.campaign, passed, name, "acceptCoupon", {"value": code}, coupon.id))
+        self.effects += granted
+
+    def _referral(self, code: str) -> None:
+        scene = self.scene
+        referral = self.place.referrals.find(code)
+        forced = referral is not None and scene.only is not None and referral.campaign.id in scene.only
+        reason = self.place.referrals.refusal(referral, scene.profile_id, scene.moment, forced=forced)
+        if referral is not None and reason is None and referral.campaign.id not in self.ids:
+            reason = "ReferralPartOfNotTriggeredCampaign"
+        if referral is None or reason is not None:
+            self._reject("rejectReferral", referral, code, reason or "ReferralNotFound")
+            return
+        granted: list[Effect] = []
+        passed: int | None = None
+        for index, rule in enumerate(referral.campaign.rules):
+            if rule.when.referral:
+                given = self._try(referral.campaign, index, rule, referral=referral)
+                if given is not None:
+                    granted += given
+                    passed = index if passed is None else passed
+        if passed is None:
+            self._reject("rejectReferral", referral, code, "ReferralRejectedByCondition")
+            return
+        name = referral.campaign.rules[passed].name
+        self.effects.append(Effect(referral.campaign, passed, name, "acceptReferral", {"value": code}))
+        self.effects += granted
+
+    def _reject(self, kind: str, subject: Coupon | Referral | None, code: str, reason: str) -> None:
+        # The API wants a campaign in every effect, also where no campaign knows the code.
+        campaign = subject.campaign if subject else _NO_CAMPAIGN
+        coupon_id = subject.id if isinstance(subject, Coupon) else None
+        props = {"value": code, "rejectionReason": reason}
+        self.effects.append(Effect(campaign, 0, "", kind, props, coupon_id))
+
+    def _try(
+        self,
+        campaign: Campaign,
+        index: int,
+        rule: Rule,
+        *,
+        coupon: Coupon | None = None,
+        referral: Referral | None = None,
+    ) -> list[Effect] | None:
+        """The effects of a rule, or None and a failure."""
+        for number, (holds, why) in enumerate(self._conditions(rule.when)):
+            if not holds:
+                self.failures.append(Failure(campaign, index, why, number, None, coupon, referral))
+                return None
+        given: list[Effect] = []
+        try:
+            for column, effect in enumerate(rule.then):
+                key = (campaign.id, index, column)
+                kinds = self.rewards.give(effect, rule.name, key)
+                coupon_id = coupon.id if coupon else None
+                given += (
+                    Effect(campaign, index, rule.name, kind, props, coupon_id, subject, key)
+                    for kind, props, subject in kinds
+                )
+        except CannotApply as problem:
+            number = len({effect.key for effect in given})
+            self.failures.append(Failure(campaign, index, str(problem), None, number, coupon, referral))
+            return None
+        return given
+
+    def _conditions(self, when: When) -> Iterator[tuple[bool, str]]:
+        """Whether each stated condition holds, in the order of the rule book's keys."""
+        scene, cart = self.scene, self.scene.cart
+        if when.total_from is not None:
+            yield cart.items_total >= when.total_from, "total_from"
+        if when.total_below is not None:
+            yield cart.items_total < when.total_below, "total_below"
+        if when.skus:
+            yield any(line.sku in when.skus and line.quantity for line in cart.lines), "skus"
+        if when.categories:
+            yield any(line.category in when.categories and line.quantity for line in cart.lines), "categories"
+        if when.profile:
+            yield scene.profile is not None, "profile"
+        if when.first_session is not None:
+            yield scene.first_session is when.first_session, "first_session"
+        if when.card:
+            yield scene.card is not None, "card"
+        if when.audience is not None:
+            audience = self.place.audiences.named(when.audience)
+            yield audience is not None and scene.profile_id in audience.members, "audience"
+        if when.attributes:
+            yield all(self._attribute(path) == wanted for path, wanted in when.attributes.items()), "attributes"
+
+    def _attribute(self, path: str) -> object:
+        entity, _, name = path.partition(".")
+        values: Mapping[str, Any] = {}
+        match entity:
+            case "CustomerProfile" if self.scene.profile is not None:
+                values = self.scene.profile.attributes
+            case "CustomerSession":
+                values = self.scene.cart.attributes
+            case "Event":
+                values = self.scene.event_attributes
+        return values.get(name)
 
 
-def _rejection(coupon: Coupon | None, cart: Cart, redeemed: Mapping[str, int]) -> str | None:
-    if coupon is None:
-        return "CouponNotFound"
-    if coupon.per_profile and not cart.profile:
-        return "ProfileRequired"
-    if coupon.per_profile and redeemed.get(coupon.code, 0) >= coupon.per_profile:
-        return "ProfileLimitReached"
-    return None
+_WHY = {
+    "total_from": "the items cost less than {0.total_from}",
+    "total_below": "the items cost {0.total_below} or more",
+    "skus": "no item has one of the SKUs",
+    "categories": "no item is of one of the categories",
+    "profile": "there is no customer profile",
+    "first_session": "whether it is the first session differs",
+    "card": "there is no loyalty card",
+    "audience": "the customer is not in the audience {0.audience}",
+    "attributes": "an attribute has another value",
+}
+_BY_CONDITION = "CouponRejectedByCondition"
+_NO_CAMPAIGN = Campaign.model_construct(id=0, name="")
 
 
-def _of_coupon(kind: str, coupon: Coupon | None, props: Mapping[str, Any]) -> Effect:
-    # The API wants a campaign in every effect, also where no campaign knows the code.
-    rule, name, coupon_id = (coupon.rule, coupon.code, coupon.id) if coupon else (0, "", None)
-    return Effect(COUPONS_CAMPAIGN, rule, name, kind, props, coupon_id)
-
-
-def _volume(cart: Cart) -> Iterator[Effect]:
-    if cart.items_total >= VOLUME_FROM:
-        props = _discount(VOLUME_CAMPAIGN.name, money(cart.items_total * VOLUME_RATE))
-        yield Effect(VOLUME_CAMPAIGN, 0, VOLUME_CAMPAIGN.name, "setDiscount", props)
-
-
-def _points(cart: Cart) -> Iterator[Effect]:
-    points = math.floor(cart.total)
-    if cart.profile and points > 0:
-        props = {
-            "name": "1 point per currency unit",
-            "programId": PROGRAM_ID,
-            "subLedgerId": "",
-            "value": points,
-            "recipientIntegrationId": cart.profile,
-            "transactionUUID": str(uuid5(NAMESPACE_URL, cart.transaction)),
-        }
-        yield Effect(POINTS_CAMPAIGN, 0, "1 point per currency unit", "addLoyaltyPoints", props)
-
-
-def _discount(name: str, value: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "scope": "sessionTotal"}
-
-
-def _undo(effect: Effect) -> Iterator[Effect]:
-    match effect.type:
-        case "acceptCoupon":
-            yield _undoing(effect, "rollbackCoupon", effect.props)
-        case "setDiscount":
-            yield _undoing(effect, "rollbackDiscount", effect.props)
-        case "addLoyaltyPoints":
-            props = {name: value for name, value in effect.props.items() if name != "name"}
-            # The deduction is an entry of its own in the ledger.
-            props["transactionUUID"] = str(uuid5(NAMESPACE_URL, f"undo {effect.props['transactionUUID']}"))
-            yield _undoing(effect, "rollbackAddedLoyaltyPoints", props)
-
-
-def _undoing(effect: Effect, kind: str, props: Mapping[str, Any]) -> Effect:
-    return Effect(effect.campaign, effect.rule, effect.rule_name, kind, props, effect.coupon)
+def _takes(when: When, code: str) -> bool:
+    """Whether a rule is for a coupon of its campaign."""
+    return when.coupon if isinstance(when.coupon, bool) else code in when.coupon

@@ -26,7 +26,7 @@ from proxy.simulator.management import Management
 from proxy.simulator.operations import Answer
 from proxy.simulator.problems import Problem
 from proxy.simulator.turns import Turns
-from proxy.simulator.visits import Counting, Reception, Visit, Work, pause
+from proxy.simulator.visits import Reception, Visit, Work, pause
 from proxy.simulator.world import World
 
 __all__ = ["DEFAULT_KEY", "MAX_BODY", "Simulator"]
@@ -51,7 +51,6 @@ class Simulator:
         work: Work | None = None,
         beginning: Beginning | None = None,
         max_worlds: int = MAX_WORLDS,
-        counting: Counting | None = None,
         control_token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,7 +60,6 @@ class Simulator:
         self._reception = Reception(
             Management(self._keyring.applications),
             work or pause(latency, jitter, Random(beginning.seed)),  # noqa: S311 (no secret hangs on it)
-            counting or Counting(),
         )
         self._control = Control(self.deployments, self._counted, token=control_token)
         self._connections: Connections | None = None

@@ -17,7 +17,7 @@ from proxy.simulator.keys import Access, made_dry
 from proxy.simulator.management import Management
 from proxy.simulator.operations import Answer, Call, Kind, Operation
 from proxy.simulator.problems import Problem
-from proxy.simulator.turns import CrowdedError, Key, Turn
+from proxy.simulator.turns import CrowdedError, Turn
 
 CALLER_LEFT = 499  # in the journal only: nobody is there to read it
 
@@ -40,14 +40,6 @@ class Caller(Protocol):
         """Whether it has not left yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counting:
-    """Whether dry calls and reads take places among the parallel ones, which nobody outside Talon.One knows."""
-
-    dry: bool = False
-    reads: bool = False
-
-
 @dataclass(slots=True)
 class Visit:
     """One call that arrived complete. Without `access` its key opens nothing."""
@@ -63,10 +55,9 @@ class Visit:
 class Reception:
     """Gives visits their answers. `work` is awaited while a call runs: the time it takes."""
 
-    def __init__(self, managed: Management, work: Work, counting: Counting) -> None:
+    def __init__(self, managed: Management, work: Work) -> None:
         self._managed = managed
         self._work = work
-        self._counting = counting
 
     async def answer(self, visit: Visit) -> Answer:
         """The answer of the world, or of what refused the call; the entry ends here.
@@ -92,7 +83,8 @@ class Reception:
         entry, application = visit.entry, visit.access.application
         path = entry.target.partition("?")[0]
         if application is None:
-            return await self._in_turn(visit, self._managed.find(entry.method, path, visit.deployment.pace), ())
+            operation = self._managed.find(entry.method, path, visit.deployment.world, visit.deployment.pace)
+            return await self._in_turn(visit, operation)
         if management.owns(path):
             raise Problem(401, "Invalid API key")
         entry.application = application.name
@@ -101,25 +93,24 @@ class Reception:
         operation = operations.find(call, visit.deployment.world)
         if visit.access.testing and operation.kind is not Kind.DRY:
             raise Problem(400, "A testing key is only for dry updates of sessions and profiles, and dry events")
-        entry.session, entry.profile = operation.session, operation.profile
-        places = self._places(visit, operation, call)
+        entry.operation, entry.session, entry.profile = operation.name, operation.session, operation.profile
         key = visit.idempotency_key
-        if key is None or operation.kind is not Kind.APPLIED or not idempotency.knows_keys(entry.method, path):
-            return await self._in_turn(visit, operation, places)
+        if key is None or operation.kind is not Kind.APPLIED or not idempotency.knows_keys(operation.name):
+            return await self._in_turn(visit, operation)
         answer, replayed = await visit.deployment.stored.once(
             application.name,
             key,
             f"{entry.method} {entry.target} {entry.body_sha256}",
-            lambda: self._in_turn(visit, operation, places),
+            lambda: self._in_turn(visit, operation),
         )
         if replayed:
             visit.deployment.journal.end(entry, answer.status, "replayed")
         return answer
 
-    async def _in_turn(self, visit: Visit, operation: Operation, places: tuple[Key, ...]) -> Answer:
+    async def _in_turn(self, visit: Visit, operation: Operation) -> Answer:
         """Wait for the turn, and run. CrowdedError, CallerLeftError, or what the operation raises."""
         journal = visit.deployment.journal
-        turn = visit.deployment.turns.arrive(places)
+        turn = visit.deployment.turns.arrive(operation.keys)
         try:
             if not await _begun(turn, visit.caller):
                 raise CallerLeftError
@@ -131,19 +122,6 @@ class Reception:
             return answer
         finally:
             turn.end()
-
-    def _places(self, visit: Visit, operation: Operation, call: Call) -> tuple[Key, ...]:
-        """What a call occupies; dry calls and reads do where they count."""
-        counts = {Kind.DRY: self._counting.dry, Kind.READ: self._counting.reads}.get(operation.kind, False)
-        if not counts or operation.keys:
-            return operation.keys
-        session, profile, application = operation.session, operation.profile, call.application
-        if session and not profile:
-            profile = visit.deployment.world.linked_profile(application, session)
-        return (
-            *((Key("session", application.name, session),) if session else ()),
-            *((Key("profile", application.environment, profile),) if profile else ()),
-        )
 
 
 def pause(latency: float, jitter: float, random: Random) -> Work:

@@ -1,33 +1,39 @@
-"""The world is what a Talon.One deployment remembers: the sessions of its Applications, and their customers.
+"""The world is what a Talon.One deployment remembers, by Application and by environment.
 
-Sessions belong to one Application; profiles are shared by all Applications of an environment. A session PUT
-is merged into what is stored, property by property; a dry one sees only what was sent and leaves no trace.
-Closing a session redeems its coupons and credits its points, cancelling a closed one takes both back.
+Sessions, codes and advanced events belong to one Application; profiles, cards, audiences, giveaways and catalogs are
+shared by all Applications of an environment. What calls do to it is told in `lifecycle`, `customers` and `loyalty`;
+every one of those is one synchronous step.
 
-Every operation is one synchronous step. Clock and ids are handed in.
+The clock is handed in and ids are counted, so that the same calls give the same answers. Memory is bounded: of
+everything that callers can make, what was used longest ago is forgotten first (`SESSIONS`, `PROFILES`, `EVENTS`, and
+the limits of the other nouns). A session that is forgotten does not exist any more; its profile keeps what was booked.
 """
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from decimal import Decimal
 
-from proxy.simulator import rules
-from proxy.simulator.payload import ProfileUpdate, SessionUpdate, TrackedEvent
-from proxy.simulator.problems import Problem, invalid, not_found
-from proxy.simulator.rules import Cart, Coupon, Effect
+from proxy.simulator import rulebook_file
+from proxy.simulator.audiences import Audience, Audiences
+from proxy.simulator.bounded import Bounded
+from proxy.simulator.cards import Cards
+from proxy.simulator.catalogs import Catalog, Item
+from proxy.simulator.coupons import Coupons
+from proxy.simulator.evaluation import Event
+from proxy.simulator.giveaways import Giveaways
+from proxy.simulator.profiles import Profile
+from proxy.simulator.referrals import Referrals
+from proxy.simulator.rulebook import Rulebook
+from proxy.simulator.scene import Place
+from proxy.simulator.sessions import Session
 
-# Where a PUT may lead from each state; None is a session that does not exist yet. Everything else is refused:
-# `closed` to `open` or `partially_returned` has endpoints of its own, and `cancelled` is the end.
-_TRANSITIONS: dict[str | None, frozenset[str]] = {
-    None: frozenset({"open", "closed"}),
-    "open": frozenset({"open", "closed", "cancelled"}),
-    "closed": frozenset({"cancelled"}),
-    "partially_returned": frozenset({"cancelled"}),
-    "cancelled": frozenset(),
-}
+SESSIONS = 100_000  # of one Application
+PROFILES = 100_000  # of one environment
+EVENTS = 100_000  # advanced ones, of one Application
+RESERVED = 1000  # ids up to here are for what stands in the rule book
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)  # when what stands in the rule book was set up
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,81 +45,67 @@ class Application:
     environment: str = "default"
 
 
-@dataclass(slots=True)
-class Profile:
-    """A customer. `redeemed` counts by Application and coupon code; `sessions` those ever linked to it."""
+class Environment:
+    """What Applications share."""
 
-    id: int
-    integration_id: str
-    created: datetime
-    last_activity: datetime
-    attributes: dict[str, Any] = field(default_factory=dict)
-    sessions: int = 0
-    closed_sessions: int = 0
-    total_sales: float = 0.0
-    points: float = 0.0
-    redeemed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    def __init__(self, book: Rulebook, ids: Iterator[int]) -> None:
+        self.sites: list[Site] = []
+        self.profiles: Bounded[str, Profile] = Bounded(PROFILES)
+        self.cards = Cards()
+        self.audiences = Audiences()
+        self.giveaways = Giveaways(book.giveaway_pools, BEGINNING)
+        self.catalogs = {terms.id: Catalog(terms, BEGINNING, ids) for terms in book.catalogs}
+        for audience in book.audiences:
+            self.audiences.add(Audience(audience.id, BEGINNING, audience.name))
 
-    def redeemed_in(self, application: Application) -> dict[str, int]:
-        """How often each coupon of an Application was redeemed."""
-        return {code: count for (name, code), count in self.redeemed.items() if name == application.name}
+    def item(self, sku: str) -> Item | None:
+        """The item of the first catalog that has it."""
+        return next((catalog.items[sku] for catalog in self.catalogs.values() if sku in catalog.items), None)
 
-
-@dataclass(slots=True)
-class Session:
-    """A cart and its fate. `content` is what the shop sets and PUTs merge; no `profile` is anonymous."""
-
-    id: int
-    application: Application
-    integration_id: str
-    created: datetime
-    updated: datetime
-    state: str = "open"
-    profile: str = ""
-    content: dict[str, Any] = field(default_factory=dict)
-    effects: tuple[Effect, ...] = ()
-    first_session: bool = True
-    update_count: int = 0
-
-    @property
-    def cart(self) -> Cart:
-        """What the rules see of it."""
-        transaction = f"{self.application.name}/{self.integration_id}"
-        return Cart.of(self.content, profile=self.profile, transaction=transaction)
+    def price_of(self, sku: str) -> Decimal | None:
+        """What an item costs that comes without a price."""
+        item = self.item(sku)
+        return item.price if item else None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened, as rules are told of it."""
+class Site:
+    """One Application of the world, and the environment it shares. All operations work on one."""
 
-    id: int
-    created: datetime
-    application: Application
-    type: str
-    profile: str
-    session: str
-    attributes: Mapping[str, Any]
+    def __init__(self, world: "World", application: Application, environment: Environment) -> None:
+        self.application = application
+        self.environment = environment
+        self.book = world.book
+        self.now = world.now
+        self.ids = world.ids
+        campaigns = world.book.campaigns_of(application.name)
+        self.sessions: Bounded[str, Session] = Bounded(SESSIONS)
+        self.events: Bounded[str, Event] = Bounded(EVENTS)
+        self.coupons = Coupons(campaigns, BEGINNING)
+        self.referrals = Referrals(campaigns, BEGINNING)
+        self.place = Place(
+            world.book, application.name, self.coupons, self.referrals, environment.giveaways, environment.audiences
+        )
 
+    def next_id(self) -> int:
+        """An id that nothing has."""
+        return next(self.ids)
 
-@dataclass(frozen=True, slots=True)
-class CouponUse:
-    """A coupon of a session, and how often it was redeemed so far."""
+    def profile(self, profile_id: str) -> Profile:
+        """A customer, who is created where nobody knew one."""
+        profile = self.environment.profiles.get(profile_id)
+        if profile is None:
+            moment = self.now()
+            profile = self.environment.profiles[profile_id] = Profile(self.next_id(), profile_id, moment, moment)
+        return profile
 
-    coupon: Coupon
-    count: int
-    count_of_profile: int
+    def known_profile(self, profile_id: str) -> Profile | None:
+        """A customer, if known."""
+        return self.environment.profiles.get(profile_id) if profile_id else None
 
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What came of a call; answers are rendered from it."""
-
-    application: Application
-    effects: tuple[Effect, ...] = ()
-    session: Session | None = None
-    profile: Profile | None = None
-    event: Event | None = None
-    coupons: tuple[CouponUse, ...] = ()
+    def linked_profile(self, session_id: str) -> str:
+        """The profile a stored session belongs to; empty if anonymous or unknown."""
+        session = self.sessions.peek(session_id)
+        return session.profile if session else ""
 
 
 def now() -> datetime:
@@ -122,230 +114,34 @@ def now() -> datetime:
 
 
 class World:
-    """State, and the operations that change or read it."""
+    """All Applications and environments under one rule book (default: the built-in one)."""
 
-    def __init__(self, *, clock: Callable[[], datetime] = now, ids: Iterator[int] | None = None) -> None:
-        self._clock = clock
-        self._ids = itertools.count(1) if ids is None else ids
-        self._sessions: dict[tuple[str, str], Session] = {}
-        self._profiles: dict[tuple[str, str], Profile] = {}
-        self._redeemed: Counter[tuple[str, str]] = Counter()
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] = now,
+        book: Rulebook | None = None,
+    ) -> None:
+        self.now = clock
+        # What stands in the rule book has small numbers of its own; what is made later is told apart from it.
+        self.ids = itertools.count(RESERVED + 1)
+        self.book = rulebook_file.default() if book is None else book
+        self._sites: dict[str, Site] = {}
+        self._environments: dict[str, Environment] = {}
 
     def __repr__(self) -> str:
-        return f"<World of {len(self._sessions)} sessions and {len(self._profiles)} profiles>"
+        sessions = sum(len(site.sessions) for site in self._sites.values())
+        profiles = sum(len(environment.profiles) for environment in self._environments.values())
+        return f"<World of {sessions} sessions and {profiles} profiles>"
 
-    def session(self, application: Application, session_id: str) -> Session:
-        """A stored session, or a 404."""
-        stored = self._sessions.get((application.name, session_id))
-        if stored is None:
-            raise not_found("Customer session not found")
-        return stored
-
-    def linked_profile(self, application: Application, session_id: str) -> str:
-        """The profile a stored session belongs to; empty if anonymous or unknown."""
-        stored = self._sessions.get((application.name, session_id))
-        return stored.profile if stored else ""
-
-    def profile(self, application: Application, profile_id: str) -> Profile | None:
-        """A stored profile."""
-        return self._profiles.get((application.environment, profile_id))
-
-    def update_session(self, application: Application, session_id: str, update: SessionUpdate) -> Evaluation:
-        """Merge a PUT into the session, creating it and its profile where needed, and run the rules."""
-        stored = self._sessions.get((application.name, session_id))
-        before = stored.state if stored else None
-        after = _transition(before, update.state)
-        session = stored or self._new_session(application, session_id)
-        if before in (None, "open"):
-            self._link(session, update.profile)
-            session.content = merge(session.content, update.content)
-        # Else it is cancelled, which takes back what was booked: nothing but the state may change.
-        profile = self._profile(application, session.profile) if session.profile else None
-        session.state = after
-        session.updated = self._clock()
-        session.update_count += 1
-        effects = self._settle(session, profile, before)
-        return self._evaluation(session, profile, effects, _event_type(before, after))
-
-    def try_session(self, application: Application, session_id: str, update: SessionUpdate) -> Evaluation:
-        """What a PUT of only this would give for a session that did not exist before. Stores nothing."""
-        moment = self._clock()
-        state = update.state or "open"
-        session = Session(0, application, session_id, moment, moment, state, update.profile or "", update_count=1)
-        session.content = dict(update.content)
-        profile = self._known_or_transient(application, session.profile)
-        session.first_session = profile is None or profile.sessions == 0
-        session.effects = self._evaluate(session, profile)
-        event = Event(0, moment, application, _event_type(None, state), session.profile, session_id, {})
-        coupons = self._coupon_uses(session, profile)
-        return Evaluation(application, session.effects, session, profile, event, coupons)
-
-    def update_profile(
-        self, application: Application, profile_id: str, update: ProfileUpdate, *, run_rules: bool
-    ) -> Evaluation:
-        """Merge a PUT into the profile, creating it where needed."""
-        profile = self._profile(application, profile_id)
-        profile.attributes |= update.attributes
-        if not run_rules:
-            return Evaluation(application, profile=profile)
-        profile.last_activity = self._clock()
-        event = self._event(application, "talon_profile_updated", profile=profile_id)
-        return Evaluation(application, profile=profile, event=event)
-
-    def try_profile(self, application: Application, profile_id: str, update: ProfileUpdate) -> Evaluation:
-        """What the profile would be after the PUT. Stores nothing."""
-        known = self._known_or_transient(application, profile_id)
-        assert known is not None
-        tried = Profile(
-            known.id,
-            profile_id,
-            known.created,
-            known.last_activity,
-            {**known.attributes, **update.attributes},
-        )
-        tried.closed_sessions, tried.total_sales, tried.points = (
-            known.closed_sessions,
-            known.total_sales,
-            known.points,
-        )
-        event = Event(0, self._clock(), application, "talon_profile_updated", profile_id, "", {})
-        return Evaluation(application, profile=tried, event=event)
-
-    def track_event(self, application: Application, tracked: TrackedEvent) -> Evaluation:
-        """Note that something happened to a customer, who is created where needed."""
-        profile = self._profile(application, tracked.profile) if tracked.profile else None
-        if profile is not None:
-            profile.last_activity = self._clock()
-        event = self._event(
-            application, tracked.type, tracked.profile, session=tracked.session, attributes=tracked.attributes
-        )
-        return Evaluation(application, profile=profile, event=event)
-
-    def try_event(self, application: Application, tracked: TrackedEvent) -> Evaluation:
-        """What the event would give. Stores nothing."""
-        profile = self._known_or_transient(application, tracked.profile)
-        moment = self._clock()
-        event = Event(0, moment, application, tracked.type, tracked.profile, tracked.session, tracked.attributes)
-        return Evaluation(application, profile=profile, event=event)
-
-    def _new_session(self, application: Application, session_id: str) -> Session:
-        moment = self._clock()
-        session = Session(next(self._ids), application, session_id, moment, moment)
-        self._sessions[application.name, session_id] = session
-        return session
-
-    def _profile(self, application: Application, profile_id: str) -> Profile:
-        key = (application.environment, profile_id)
-        if key not in self._profiles:
-            moment = self._clock()
-            self._profiles[key] = Profile(next(self._ids), profile_id, moment, moment)
-        return self._profiles[key]
-
-    def _known_or_transient(self, application: Application, profile_id: str) -> Profile | None:
-        if not profile_id:
-            return None
-        moment = self._clock()
-        return self.profile(application, profile_id) or Profile(0, profile_id, moment, moment)
-
-    def _link(self, session: Session, named: str | None) -> None:
-        """Link another profile, none (empty), or keep the link (None)."""
-        if named is None or named == session.profile:
-            return
-        session.profile = named
-        session.first_session = True
-        if named:
-            profile = self._profile(session.application, named)
-            session.first_session = profile.sessions == 0
-            profile.sessions += 1
-
-    def _settle(self, session: Session, profile: Profile | None, before: str | None) -> tuple[Effect, ...]:
-        """Run the rules; redeem what they grant when the session is closed, take it back when revoked."""
-        if profile is not None:
-            profile.last_activity = session.updated
-        if session.state == "cancelled":
-            revoked = rules.roll_back(session.effects) if before == "closed" else ()
-            if before == "closed":
-                self._count(session, profile, -1)
-            session.effects = revoked
-            return revoked
-        session.effects = self._evaluate(session, profile)
-        if session.state == "closed":
-            self._count(session, profile, +1)
-        return session.effects
-
-    def _evaluate(self, session: Session, profile: Profile | None) -> tuple[Effect, ...]:
-        return rules.evaluate(session.cart, profile.redeemed_in(session.application) if profile else {})
-
-    def _count(self, session: Session, profile: Profile | None, sign: int) -> None:
-        """Book a closed session (+1), or take it back (-1): coupons, points, sales."""
-        for effect in session.effects:
-            if effect.type == "acceptCoupon":
-                used = (session.application.name, effect.props["value"])
-                self._redeemed[used] += sign
-                if profile is not None:
-                    profile.redeemed[used] += sign
-            elif effect.type == "addLoyaltyPoints" and profile is not None:
-                profile.points += sign * effect.props["value"]
-        if profile is not None:
-            profile.closed_sessions += sign
-            profile.total_sales = rules.money(profile.total_sales + sign * session.cart.total)
-
-    def _evaluation(
-        self, session: Session, profile: Profile | None, effects: tuple[Effect, ...], event_type: str
-    ) -> Evaluation:
-        event = self._event(session.application, event_type, session.profile, session=session.integration_id)
-        coupons = self._coupon_uses(session, profile)
-        return Evaluation(session.application, effects, session, profile, event, coupons)
-
-    def _coupon_uses(self, session: Session, profile: Profile | None) -> tuple[CouponUse, ...]:
-        codes: Iterable[str] = dict.fromkeys(session.content.get("couponCodes", ()))
-        known = (rules.COUPONS[code] for code in codes if code in rules.COUPONS)
-        name = session.application.name
-        return tuple(
-            CouponUse(
-                coupon,
-                self._redeemed[name, coupon.code],
-                profile.redeemed[name, coupon.code] if profile else 0,
-            )
-            for coupon in known
-        )
-
-    def _event(
-        self,
-        application: Application,
-        event_type: str,
-        profile: str = "",
-        *,
-        session: str = "",
-        attributes: Mapping[str, Any] | None = None,
-    ) -> Event:
-        return Event(next(self._ids), self._clock(), application, event_type, profile, session, attributes or {})
-
-
-def merge(stored: Mapping[str, Any], sent: Mapping[str, Any]) -> dict[str, Any]:
-    """Sent properties replace stored ones, absent ones stay; attributes are merged one by one."""
-    merged = {**stored, **sent}
-    if "attributes" in stored and "attributes" in sent:
-        merged["attributes"] = {**stored["attributes"], **sent["attributes"]}
-    return merged
-
-
-def _transition(before: str | None, asked: str | None) -> str:
-    """The state after a PUT, or a 400. Naming none means no change, which a finished session refuses."""
-    after = asked or before or "open"
-    if after not in _TRANSITIONS[before]:
-        raise _impossible(before, after)
-    return after
-
-
-def _impossible(before: str | None, after: str) -> Problem:
-    details = f"a session that is {before or 'new'} cannot become {after}"
-    return invalid("Invalid state transition", details, pointer="/state")
-
-
-def _event_type(before: str | None, after: str) -> str:
-    if before is None:
-        return "talon_session_created"
-    if after == "open":
-        return "talon_session_updated"
-    return "talon_session_revoked" if before == "closed" else f"talon_session_{after}"
+    def at(self, application: Application) -> Site:
+        """The site of an Application; it is set up when it is first asked for."""
+        site = self._sites.get(application.name)
+        if site is None:
+            environment = self._environments.get(application.environment)
+            if environment is None:
+                # Numbers of their own: what an Application comes with must not shift what callers make.
+                environment = self._environments[application.environment] = Environment(self.book, itertools.count(1))
+            site = self._sites[application.name] = Site(self, application, environment)
+            environment.sites.append(site)
+        return site

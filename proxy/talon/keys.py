@@ -10,7 +10,8 @@ from enum import Enum
 
 import orjson
 
-from proxy.talon.operations import Pointer
+from proxy.talon import bodies
+from proxy.talon.operations import OPERATIONS, Operation, Pointer
 from proxy.talon.routes import Route
 
 _CUSTOMER_SESSION = "updateCustomerSessionV2"
@@ -20,6 +21,11 @@ _CUSTOMER_PROFILE = "updateCustomerProfileV2"
 _LINKING = frozenset({_CUSTOMER_SESSION, _LEGACY_SESSION})
 _FINAL_OPERATIONS = frozenset({"returnCartItems", "reopenCustomerSession"})
 _FINAL_STATES = frozenset({"closed", "cancelled", None})
+_READERS: dict[Operation, bodies.Reader] = {
+    operation: bodies.reader(operation.session.pointers + operation.profile.pointers)
+    for operation in OPERATIONS
+    if operation.session.pointers or operation.profile.pointers
+}
 
 
 class Unkeyed(Enum):
@@ -58,9 +64,10 @@ def names(route: Route, body: bytes, *, encoded: bool, limit: int) -> Names:
     session = route.session
     profile = route.profile
     profiles: tuple[str, ...] = (profile,) if profile else ()
-    if not operation.session.pointers and not operation.profile.pointers:
+    reader = _READERS.get(operation)
+    if reader is None:
         return Names(session, profiles, None)
-    document = parse(body, encoded=encoded, limit=limit)
+    document = _read(reader, body, encoded=encoded, limit=limit)
     if isinstance(document, Unkeyed):
         return Names(session, profiles, document)
     unkeyed = None
@@ -108,6 +115,16 @@ def is_harmless_twice(route: Route, body: bytes, *, encoded: bool, limit: int) -
     if name == _CUSTOMER_SESSION:
         return _state(name, document) == "open"
     return isinstance(document, dict) and "audiencesChanges" not in document
+
+
+def _read(reader: bodies.Reader, body: bytes, *, encoded: bool, limit: int) -> object:
+    """Parse as much of a body as a reader keeps, or say why not: an `Unkeyed`."""
+    if not encoded and len(body) <= limit:
+        try:
+            return reader(body)
+        except bodies.UNREADABLE:
+            pass  # why, and what can be told all the same, the whole of it shows
+    return parse(body, encoded=encoded, limit=limit)
 
 
 def parse(body: bytes, *, encoded: bool, limit: int) -> object:

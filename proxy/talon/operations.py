@@ -288,7 +288,8 @@ _INTEGRATION = (
         "trackEventV3",
         "POST /v3/events",
         Kind.EVALUATE,
-        session="/connectedSessionId",
+        # Of two the last counts. SDKs of early 2026 write `ID`.
+        session="/connectedSessionID /connectedSessionId",
         profile="/profileId",
         conflicts=_PROFILE | _EXISTS,
         dry="dry",

@@ -23,6 +23,8 @@ READING = frozenset({b"GET", b"HEAD"})
 VERSIONS = frozenset({b"v1", b"v2", b"v3"})
 # Values that Go's `strconv.ParseBool`, which reads Talon.One's queries, takes for true.
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+# As a number: what is looked for in bytes is taken for one first, and an exception raised and dropped where it is not.
+_PERCENT = ord("%")
 
 
 class Surface(Enum):
@@ -70,7 +72,7 @@ class Route:
 
 def decode(segment: bytes) -> str:
     """Percent-decode an id once. Bytes that are not UTF-8 become lone surrogates, so that two ids stay two."""
-    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode("utf-8", "surrogateescape")
+    return (unquote_to_bytes(segment) if _PERCENT in segment else segment).decode("utf-8", "surrogateescape")
 
 
 class Routes:
@@ -98,7 +100,7 @@ class Routes:
         if b"" in parameters:
             raise NotFound(_EMPTY_SEGMENT)
         operation = end.operation
-        dry = b"dry" in query and _is_dry(query, operation)
+        dry = query != b"" and b"dry" in query and _is_dry(query, operation)
         return Route(operation, Surface.INTEGRATION, operation.kind, dry, parameters)
 
     def _unlisted(self, method: bytes, segments: list[bytes], listed: "_Node | None") -> Route:

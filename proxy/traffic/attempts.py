@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from proxy.credentials import Credentials
 from proxy.errors import (
     CallTimeout,
     Category,
     CircuitOpen,
+    ConnectionLost,
     Draining,
     PacedOut,
     ProxyError,
     ResponseTimeout,
+    Unauthorized,
     UpstreamError,
     to_reply,
 )
@@ -30,22 +31,29 @@ from proxy.messages import Reply, Sent, Source
 from proxy.talon import conflicts
 from proxy.talon.conflicts import Kind
 from proxy.talon.keys import decides_fate, is_harmless_twice
+from proxy.talon.operations import OTHER
 from proxy.talon.routes import Surface
 from proxy.traffic import retries
 from proxy.traffic.circuit import Circuit
 from proxy.traffic.circuit import State as Circuits
 from proxy.traffic.flights import Flight, Permit, Place, State
 from proxy.traffic.gates import Gates
+from proxy.traffic.hold import Hold
 from proxy.traffic.lanes import Ending, Lanes
 from proxy.traffic.pacing import Pacing
 from proxy.traffic.retries import Budget, Reason
 from proxy.traffic.retries import Rules as RetryRules
+from proxy.traffic.signs import PAGE, Signs, Suspicion
+from proxy.traffic.trials import UNAUTHORIZED, Trials, Verdict
 from proxy.upstream import Generation, Upstream
-from proxy.wire.http1 import Connection
+from proxy.upstream import State as Serving
+from proxy.wire.connection import Connection
 
 _LOG = logging.getLogger(__name__)
 # Failures that say something of Talon.One, or of the way to it.
 _FELT = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
+
+REFUSAL_EVERY = 60.0  # seconds between two complaints about the keys of one Application (U21)
 
 
 class Abandoned(Enum):
@@ -77,20 +85,31 @@ class Attempts:
     def __init__(
         self,
         upstream: Upstream,
-        credentials: Credentials,
         lanes: Lanes,
         gates: Gates,
         rules: Rules,
         *,
         clock: Callable[[], float],
+        suspected: Callable[[Suspicion | None], None] = lambda _: None,
+        rekeyed: Callable[[str, str], None] = lambda _, __: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`suspected`: see `Signs`. `rekeyed` is told when another key of an Application leads: its name, and which.
+
+        `refused` is told, once a minute, of an Application whose calls are answered with 401.
+        """
         self._upstream = upstream
-        self._credentials = credentials
         self._lanes = lanes
         self._gates = gates
         self._rules = rules
         self._clock = clock
         self.budget = Budget(rules.retries.budget, clock)
+        self.signs = Signs(clock, suspected)
+        self._trials = Trials(clock)
+        self._rekeyed = rekeyed
+        self._tell_refused = refused
+        self._refusals: dict[str, float] = {}  # when it was told last, by Application
+        self._hold: Hold | None = None
         self.retried = dict.fromkeys(Reason, 0)
         self.unaffordable = dict.fromkeys(Reason, 0)
         self.conflicts = {(kind, returned): 0 for kind in Kind for returned in (False, True)}
@@ -101,6 +120,32 @@ class Attempts:
         self._hurried = False
         self._stopping = False
 
+    def follow(self, rules: Rules) -> None:
+        """Make every attempt from now on by these rules."""
+        self._rules = rules
+        self.budget.share = rules.retries.budget
+
+    # --- holding writes ---
+
+    def hold(self, hold: Hold) -> None:
+        """Let writes wait there from its moment on."""
+        self._hold = hold
+
+    def unhold(self) -> None:
+        """Let them go on."""
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.end()
+
+    def _held(self, flight: Flight) -> bool:
+        """Let a write wait, where writes are held now."""
+        hold = self._hold
+        if hold is None or flight.route.reads or self._stopping or not hold.begun():
+            return False
+        flight.park()
+        hold.take(flight)
+        return True
+
     # --- an attempt ---
 
     def begin(self, flight: Flight) -> None:
@@ -110,7 +155,7 @@ class Attempts:
             flight.key_line = _new_key()
         if self._pacing is not None and flight.grant.surface is Surface.MANAGEMENT:
             self._pace(flight, self._pacing)
-        elif not flight.gates:
+        elif not flight.gates or not self._goes(flight):
             self.attempt(flight)
         elif self._gates.enter(flight):
             flight.place = Place.INSIDE
@@ -145,10 +190,11 @@ class Attempts:
         if not self._goes(flight):
             self._end_unsent(flight)
             return
+        if self._hold is not None and self._held(flight):
+            return
         flight.timeline.tries += 1
         generation = flight.generation
-        # What may have been executed is not repeated anywhere else.
-        if generation is None or not flight.doubt:
+        if generation is None or not _bound(flight):
             generation = flight.generation = self._upstream.current
         connection = generation.pool.take()
         if connection is None:
@@ -160,22 +206,29 @@ class Attempts:
         """See `flights.Crew`."""
         generation = flight.generation
         assert generation is not None
-        if self._goes(flight):
-            self._send(flight, generation, connection)
-        else:
+        if not self._goes(flight):
             generation.pool.release(connection)
             self._end_unsent(flight)
+        elif self._hold is not None and self._held(flight):
+            generation.pool.release(connection)
+        else:
+            self._send(flight, generation, connection)
 
     def _send(self, flight: Flight, generation: Generation, connection: Connection) -> None:
         call = flight.call
         try:
+            line = self._line(flight, generation)
+            if line is None:
+                generation.pool.release(connection)
+                self._end_keyless(flight)
+                return
             head = b"%b %b HTTP/1.1\r\n%b%b%b%b\r\n" % (
                 call.method,
                 call.target,
                 generation.host_line,
                 flight.lines,
                 flight.key_line,
-                self._credentials.sign(flight.grant),
+                line,
             )
         except BaseException:
             generation.pool.release(connection)
@@ -185,6 +238,22 @@ class Attempts:
     def _response_timeout(self, flight: Flight) -> float:
         rules = self._rules
         return rules.response_timeouts.get(flight.route.operation.name, rules.response_timeout)
+
+    def _line(self, flight: Flight, generation: Generation) -> bytes | None:
+        """Give the `Authorization` line, with a key of this generation; None: there is no key for it any more."""
+        grant = flight.grant
+        if grant.passed is not None:
+            return grant.own_line
+        key = generation.keys.leading(grant)
+        ring = flight.trial
+        if ring is not None:
+            if generation.keys.ring(grant) is ring:
+                key = ring.other
+            else:
+                # It was to try a key of a host that was left meanwhile: that key goes nowhere else.
+                self._end_trial(flight, accepted=None)
+        flight.key = key
+        return None if key is None else key.line
 
     def _goes(self, flight: Flight) -> bool:
         """Tell whether there is anybody to send it for."""
@@ -216,6 +285,12 @@ class Attempts:
             error = CallTimeout("Its time was over before it could be sent", sent=flight.outcome)
         self.land(flight, to_reply(error), error)
 
+    def _end_keyless(self, flight: Flight) -> None:
+        """The settings changed while it waited: its Application has no key any more, or is none."""
+        error = Unauthorized("No API key is configured for this Application any more", parameter="Authorization")
+        error.sent = flight.outcome
+        self.land(flight, to_reply(error), error)
+
     # --- its end ---
 
     def failed(self, flight: Flight, error: ProxyError) -> None:
@@ -226,9 +301,11 @@ class Attempts:
             self._feel(flight, error.category.value, connecting=error.sent is Sent.NO)
         reason = None
         if error.sent is Sent.NO:
-            if not self._moved_on(flight):
+            moved_on = self._moved_on(flight)
+            if not moved_on:
                 flight.failures += 1
-            if retries.after_unsent(error, flight.failures, self._rules.retries):
+                self.signs.failed(flight.route.operation.name, error)
+            if moved_on or retries.after_unsent(error, flight.failures, self._rules.retries):
                 reason = Reason.CONNECTION
         else:
             timeline.upstream += timeline.answered - timeline.sent
@@ -238,7 +315,8 @@ class Attempts:
                     error, timeline, repeatable=flight.repeatable, harmless=lambda: self._harmless(flight)
                 )
         if reason is not None:
-            if self._again(flight, reason):
+            # The peer closed, or left with a GOAWAY, before it took the call: nothing has failed.
+            if self._again(flight, reason, free=isinstance(error, ConnectionLost) and reason is Reason.CONNECTION):
                 return
             if not flight.in_time and flight.wanted:
                 error = CallTimeout("No attempt succeeded in time", sent=error.sent)
@@ -256,11 +334,37 @@ class Attempts:
             self._feel(flight, str(status), connecting=False)
         elif flight.generation is self._circuit_of:
             self.circuit.succeeded()
+        key = flight.key
+        if key is not None:
+            if status == UNAUTHORIZED:
+                key.uses.rejected += 1
+            else:
+                key.uses.accepted += 1
+            if flight.trial is not None:
+                self._end_trial(flight, accepted=status != UNAUTHORIZED)
+        signs = self.signs
+        if (status >= 300 or PAGE in reply.block or signs.suspicion is not None) and not self._moved_on(flight):
+            signs.answered(flight.route.operation.name, reply)
         if status < 400:
-            self.land(flight, self._credentials.mask(flight.grant, reply), None)
+            self.land(flight, _masked(flight, reply) if status >= 300 else reply, None)
             return
         if status in retries.UNKNOWN and not flight.route.reads:
             flight.doubt = True
+        if status == UNAUTHORIZED and self._refused(flight, reply):
+            return
+        self._judge(flight, reply)
+
+    def _count_refusal(self, flight: Flight) -> None:
+        application, now = flight.grant.application.name, self._clock()
+        if now - self._refusals.get(application, now - REFUSAL_EVERY) >= REFUSAL_EVERY:
+            self._refusals[application] = now
+            self._tell_refused(application)
+
+    def _judge(self, flight: Flight, reply: Reply) -> None:
+        """Try again after an error of Talon.One's, or hand it on."""
+        status = reply.status
+        if status == UNAUTHORIZED and flight.key is not None:
+            self._count_refusal(flight)
         reason = self._reason(flight, reply)
         if reason is not None and self._again(flight, reason):
             if reply.stream is not None:
@@ -268,10 +372,55 @@ class Attempts:
             return
         if status == retries.CONFLICT:
             self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
-        reply = self._credentials.mask(flight.grant, reply)
+        reply = _masked(flight, reply)
         if flight.doubt and status in retries.UNAVAILABLE and not flight.route.reads:
             reply = reply.doubted()
         self.land(flight, reply, None)
+
+    # --- a key that is refused ---
+
+    def _refused(self, flight: Flight, reply: Reply) -> bool:
+        """Send a flight once more whose key was refused, or keep it back; False: the refusal is its answer."""
+        key, generation = flight.key, flight.generation
+        if key is None or flight.rekeyed or flight.route.operation is OTHER or generation is None:
+            return False
+        ring = generation.keys.ring(flight.grant)
+        if ring is None:
+            return False
+        if generation is not self._upstream.current:
+            # It was sent before the keys, or the host, were changed.
+            verdict = Verdict.AGAIN
+        else:
+            verdict = self._trials.judge(flight, ring, key)
+        if verdict is Verdict.ANSWER:
+            return False
+        if verdict is Verdict.WAIT:
+            flight.park()
+            self._trials.wait(flight, ring, reply)
+            return True
+        if verdict is Verdict.TRY:
+            self._trials.begin(flight, ring)
+        flight.rekeyed = True
+        if self._again(flight, Reason.KEY):
+            if reply.stream is not None:
+                reply.stream.abandon()
+            return True
+        if flight.trial is not None:
+            self._end_trial(flight, accepted=None)
+        return False
+
+    def reconsider(self, flight: Flight, reply: Reply) -> None:
+        """See `flights.Crew`: the trial for which a refused flight was kept back has ended."""
+        if not self._refused(flight, reply):
+            self._judge(flight, reply)
+
+    def _end_trial(self, flight: Flight, *, accepted: bool | None) -> None:
+        ring = flight.trial
+        waiting = self._trials.end(flight, accepted)
+        if accepted and ring is not None:
+            self._rekeyed(ring.application, ring.leading.role.value)
+        for other, reply in waiting:
+            other.reconsider(reply)
 
     def _reason(self, flight: Flight, reply: Reply) -> Reason | None:
         """Tell why an attempt with this answer is made again; None: it is the answer."""
@@ -289,9 +438,15 @@ class Attempts:
         management = flight.grant.surface is Surface.MANAGEMENT
         return retries.after_status(reply.status, reads=reads, repeatable=flight.repeatable, management=management)
 
-    def _again(self, flight: Flight, reason: Reason) -> bool:
-        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget."""
+    def _again(self, flight: Flight, reason: Reason, *, free: bool = False) -> bool:
+        """Make the flight's next attempt, now or later; False: there is no time for it, or no budget.
+
+        `free`: it costs nobody anything, and so no budget.
+        """
+        generation = flight.generation
         if self._stopping or (self.circuit.state is Circuits.OPEN and reason is not Reason.CONFLICT):
+            return False
+        if generation is not None and generation.state is not Serving.SERVING and _bound(flight):
             return False
         delay = retries.back_off(reason, flight.conflicts, self._rules.retries)
         if flight.deadline <= self._clock() + delay and (flight.wanted or not self.insists(flight)):
@@ -301,12 +456,14 @@ class Attempts:
                 # The one before may have been stored with the refusal (talon-one-facts.md §3). But under the one of
                 # an attempt that was lost, the call may have been executed.
                 flight.key_line = _new_key()
-        elif not self._moved_on(flight) and not self.budget.spend():
+        elif reason is not Reason.KEY and not free and not self.budget.spend():
             self.unaffordable[reason] += 1
             return False
-        if reason is not Reason.CONFLICT and reason is not Reason.CONNECTION:
+        if reason not in _KNOWN_UNEXECUTED:
             flight.repeats += 1
         self.retried[reason] += 1
+        if self._hold is not None:
+            self._hold.news()
         if delay:
             flight.rest(delay)
         else:
@@ -316,7 +473,7 @@ class Attempts:
 
     def _moved_on(self, flight: Flight) -> bool:
         """Tell whether the attempt failed because its generation was left: the next one costs nobody anything."""
-        return flight.generation is not self._upstream.current and not flight.doubt
+        return flight.generation is not self._upstream.current and not _bound(flight)
 
     def _harmless(self, flight: Flight) -> bool:
         return is_harmless_twice(flight.route, flight.call.body, encoded=flight.encoded, limit=self._rules.inspect)
@@ -333,6 +490,8 @@ class Attempts:
         flight.state = State.ANSWERED
         flight.clear()
         flight.withdraw()
+        if flight.trial is not None:
+            self._end_trial(flight, accepted=None)
         if flight.place is Place.WAITING:
             self._gates.withdraw(flight)
         elif flight.place is Place.INSIDE:
@@ -360,6 +519,8 @@ class Attempts:
             self._gates.finished(flight.gates)
         self._lanes.release(flight)
         flight.tower.done(flight)
+        if self._hold is not None:
+            self._hold.news()
 
     # --- what took too long ---
 
@@ -438,6 +599,20 @@ class Attempts:
     def stop(self) -> None:
         """Send nothing more."""
         self._stopping = self._hurried = True
+
+
+_KNOWN_UNEXECUTED = frozenset({Reason.CONFLICT, Reason.CONNECTION, Reason.KEY})
+
+
+def _bound(flight: Flight) -> bool:
+    """Tell whether a flight stays with its generation: what may have been executed is not repeated anywhere else."""
+    return flight.doubt and not flight.route.reads
+
+
+def _masked(flight: Flight, reply: Reply) -> Reply:
+    """Take our keys out of an answer that repeats them."""
+    generation = flight.generation
+    return reply if generation is None else generation.keys.mask(flight.grant, reply)
 
 
 def _ending(reply: Reply) -> Ending:

@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.credentials import Grant
 from proxy.errors import ProxyError
+from proxy.keyset import ApiKey, Ring
 from proxy.messages import Answer, Call, Reply, Sent
 from proxy.talon.conflicts import Kind
 from proxy.talon.keys import Names
 from proxy.talon.routes import Route
 from proxy.traffic.gates import Gate, Key
+from proxy.traffic.retries import UNKNOWN
 from proxy.upstream import Generation
 from proxy.upstream import State as Serving
+from proxy.wire.connection import Connection
 from proxy.wire.dialing import Opened
-from proxy.wire.http1 import Connection
 from proxy.wire.wheel import Deadline, Wheel
 
 if TYPE_CHECKING:
@@ -87,6 +89,10 @@ class Crew(Protocol):
         """An attempt succeeded."""
         ...
 
+    def reconsider(self, flight: "Flight", reply: Reply) -> None:
+        """An attempt whose answer was kept back: what becomes of it is known now."""
+        ...
+
     def overdue(self, flight: "Flight") -> float:
         """There is no answer in time. Gives the seconds for which the connection is kept, to see the end of it."""
         ...
@@ -140,7 +146,8 @@ class Caller(Deadline):
     def answer(self, reply: Reply, lines: bytes) -> None:
         """Give the one answer."""
         self.clear()
-        self._answer(reply, lines)
+        answer, self._answer = self._answer, _answered
+        answer(reply, lines)
 
     def leave(self) -> bool:
         """See `wire.downstream.Waiter`."""
@@ -149,6 +156,11 @@ class Caller(Deadline):
     def ring(self) -> None:
         """See `wire.wheel.Deadline`. No callback: it would be a cycle for the collector."""
         self.flight.overdue_for(self)
+
+
+def _answered(_reply: Reply, _lines: bytes) -> None:
+    """Stand where the way to a caller stood: whoever waits holds the caller, and the two would be a cycle."""
+    raise AssertionError("answered twice")
 
 
 class Flight(Deadline):
@@ -173,6 +185,7 @@ class Flight(Deadline):
         "grant",
         "idempotency_key",
         "insists",
+        "key",
         "key_line",
         "keys",
         "lanes",
@@ -184,6 +197,7 @@ class Flight(Deadline):
         "ordered",
         "permit",
         "place",
+        "rekeyed",
         "repeatable",
         "repeats",
         "route",
@@ -191,6 +205,7 @@ class Flight(Deadline):
         "state",
         "timeline",
         "tower",
+        "trial",
         "waits",
     )
 
@@ -237,6 +252,9 @@ class Flight(Deadline):
         self.state = State.QUEUED
         self.may_stream = True
         self.generation: Generation | None = None  # of the latest attempt
+        self.key: ApiKey | None = None  # of ours, that signed it
+        self.trial: Ring | None = None  # it finds out whether the other key of this ring is better
+        self.rekeyed = False  # it was sent once more because its key was refused
         self.waits = False  # for a connection of that
         self.permit = Permit.NONE
         self.doubt = False  # an attempt ended with nobody knowing whether it was executed
@@ -337,6 +355,30 @@ class Flight(Deadline):
         self._waiting_since = self._wheel.clock()
         self.set(self._waiting_since + seconds)
 
+    def park(self) -> None:
+        """⇒ QUEUED, until somebody says that it may go on. Its place and its gates are kept."""
+        self.state = State.QUEUED
+        self._waiting_since = self._wheel.clock()
+
+    def _unpark(self) -> bool:
+        """Go on; False: it came to its end meanwhile."""
+        if self.state is not State.QUEUED:
+            return False
+        self.timeline.backoff += self._wheel.clock() - self._waiting_since
+        return True
+
+    def resume(self) -> None:
+        """See `hold.Held`."""
+        if self._unpark():
+            self._step(self.crew.attempt)
+
+    def reconsider(self, reply: Reply) -> None:
+        """The trial is over for which its answer was kept back."""
+        if self._unpark():
+            self._step(self.crew.reconsider, reply)
+        elif reply.stream is not None:
+            reply.stream.abandon()
+
     def stand(self) -> None:
         """Wait at its gates."""
         self.place = Place.WAITING
@@ -389,7 +431,7 @@ class Flight(Deadline):
         self.waits = False
         self.timeline.pool += self._wheel.clock() - self._waiting_since
 
-    # --- an exchange: see `wire.http1.Exchange` ---
+    # --- an exchange: see `wire.connection.Exchange` ---
 
     def sent(self) -> None:
         """QUEUED ⇒ SENT."""
@@ -401,7 +443,7 @@ class Flight(Deadline):
             # Too late: the callers have had their answer, and only the end was waited for.
             if reply.stream is not None:
                 reply.stream.abandon()
-            self._end(seen=True)
+            self._end(seen=reply.status not in UNKNOWN)
         elif not self._step(self.crew.answered, reply) and reply.stream is not None:
             reply.stream.abandon()  # its connection would wait for a reader
 

@@ -100,6 +100,10 @@ class Lanes:
     def __repr__(self) -> str:
         return f"<Lanes {len(self)} waiting={self.waiting}>"
 
+    def follow(self, rules: Rules) -> None:
+        """Admit by these rules from now on."""
+        self._rules = rules
+
     def all(self) -> Sequence[Lane]:
         """Give every lane there is."""
         return list(self._lanes.values())
@@ -234,8 +238,10 @@ class Lanes:
         """Note the profile that a write may give its session."""
         names = flight.names
         if self._rules.enabled and names.session is not None and names.profiles and links(flight.route):
-            flight.linked = True
-            self.memory.admitted((flight.grant.application.name, names.session), names.profiles[0])
+            session, profile = (flight.grant.application.name, names.session), names.profiles[0]
+            if not self.memory.knows(session, profile):
+                flight.linked = True
+                self.memory.admitted(session, profile)
 
     # --- reads and writes ---
 
@@ -284,13 +290,12 @@ class Lanes:
         """It is DONE: whoever has nobody ahead now goes on, before this returns or when it is next in line."""
         assert flight.state is State.DONE
         assert not flight.ahead
+        assert not flight.counted  # its callers have had their answer
         if not flight.lanes:
             return
         self.seal(flight)
         for lane in flight.lanes:
             lane.unfinished -= 1
-            if flight.counted:
-                lane.wanted -= 1
             if lane.tail is flight:
                 del self._lanes[lane.key]
         for follower in flight.followers:

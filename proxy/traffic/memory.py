@@ -25,7 +25,7 @@ class _Links:
 
     def __init__(self) -> None:
         self.possible: tuple[str, ...] = ()
-        self.pending: dict[str, int] | None = None  # by how many calls under way; there is none for long
+        self.pending: tuple[str, ...] = ()  # once for each call under way
         self.used = 0.0
 
 
@@ -33,7 +33,7 @@ class Memory:
     """Profiles by session."""
 
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
-        self._size = size
+        self.size = size  # sessions remembered at most
         self._clock = clock
         self._sessions: OrderedDict[Session, _Links] = OrderedDict()
 
@@ -48,9 +48,14 @@ class Memory:
         links = self._find(session)
         if links is None:
             return ()
-        if links.pending is None:
+        if not links.pending:
             return links.possible
         return tuple(dict.fromkeys((*links.possible, *links.pending)))
+
+    def knows(self, session: Session, profile: str) -> bool:
+        """Tell whether the session belongs to this profile and may belong to no other: naming it again says nothing."""
+        links = self._sessions.get(session)
+        return links is not None and not links.pending and links.possible == (profile,)
 
     def admitted(self, session: Session, profile: str) -> None:
         """Note that a call under way names this profile. One of the three below must follow."""
@@ -59,9 +64,7 @@ class Memory:
             links = self._sessions[session] = _Links()
             links.used = self._clock()
             self._forget()
-        if links.pending is None:
-            links.pending = {}
-        links.pending[profile] = links.pending.get(profile, 0) + 1
+        links.pending = (*links.pending, profile)
 
     def confirmed(self, session: Session, profile: str) -> None:
         """The call succeeded: this is the profile."""
@@ -96,24 +99,20 @@ class Memory:
         links = self._sessions.get(session)
         if links is None:
             return None  # forgotten meanwhile: there were too many
-        pending = links.pending or {}
-        count = pending.get(profile, 0)
-        if count > 1:
-            pending[profile] = count - 1
-        else:
-            pending.pop(profile, None)
-        if not pending:
-            links.pending = None
+        pending = list(links.pending)
+        if profile in pending:  # the session may have been forgotten and named anew
+            pending.remove(profile)
+            links.pending = tuple(pending)
         return links
 
     def _forget(self) -> None:
         """Let go what is too much, and one or two that are too old: there is no sweep."""
-        while len(self._sessions) > self._size:
+        while len(self._sessions) > self.size:
             self._sessions.popitem(last=False)
         oldest = self._clock() - IDLE
         for _ in range(min(2, len(self._sessions))):
             session = next(iter(self._sessions))
             links = self._sessions[session]
-            if links.used >= oldest or links.pending is not None:
+            if links.used >= oldest or links.pending:
                 return
             del self._sessions[session]

@@ -38,6 +38,7 @@ class Reason(Enum):
     STATUS = "status"  # Talon.One answered 502, 503 or 504
     THROTTLED = "throttled"  # it answered 429
     CONFLICT = "conflict"  # another update of the session or profile was in the way
+    KEY = "key"  # its key was refused, and there is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Budget:
     FLOOR = 3  # a second
 
     def __init__(self, share: float, clock: Callable[[], float]) -> None:
-        self._share = share
+        self.share = share  # of the calls
         self._clock = clock
         self._second = int(clock())
         self._calls = [0] * self.WINDOW
@@ -124,7 +125,7 @@ class Budget:
         second = int(self._clock())
         if second > self._second:
             self._turn(second)
-        if sum(self._extra) >= max(self.FLOOR * self.WINDOW, self._share * sum(self._calls)):
+        if sum(self._extra) >= max(self.FLOOR * self.WINDOW, self.share * sum(self._calls)):
             return False
         self._extra[second % self.WINDOW] += 1
         return True

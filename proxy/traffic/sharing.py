@@ -22,7 +22,7 @@ class _Seen:
     __slots__ = ("sessions", "shared_until")
 
     def __init__(self) -> None:
-        self.sessions: OrderedDict[str, float] = OrderedDict()
+        self.sessions: dict[str, float] = {}  # in the order of their latest calls; an OrderedDict is twice as large
         self.shared_until = 0.0
 
 
@@ -49,6 +49,12 @@ class Sharing:
     def __repr__(self) -> str:
         return f"<Sharing listed={len(self._listed)} detected={len(self.detected())}>"
 
+    def follow(self, *, listed: Iterable[str], after: int, size: int) -> None:
+        """Watch by these settings from now on; what was found stays."""
+        self._listed = frozenset(listed)
+        self._after = after
+        self._size = size
+
     def named(self, profile: Profile, session: str) -> None:
         """A write of this session names this profile."""
         if profile[1] in self._listed or not self._after:
@@ -61,12 +67,10 @@ class Sharing:
         else:
             self._profiles.move_to_end(profile)
         sessions = seen.sessions
+        sessions.pop(session, None)
         sessions[session] = now
-        if len(sessions) == 1:
-            return
-        sessions.move_to_end(session)
         if len(sessions) > self._after + 1:
-            sessions.popitem(last=False)
+            del sessions[next(iter(sessions))]
         if len(sessions) > self._after and next(iter(sessions.values())) >= now - WINDOW:
             if seen.shared_until < now:
                 self._shared.add(profile)

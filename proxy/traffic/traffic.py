@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from proxy.credentials import Credentials
 from proxy.traffic.attempts import Attempts
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.gates import Gates
@@ -13,6 +12,7 @@ from proxy.traffic.limit import Limit
 from proxy.traffic.memory import Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Profile, Sharing
+from proxy.traffic.signs import Suspicion
 from proxy.upstream import Upstream
 
 PROFILES = 2_000  # watched for being shared; one that matters is named far more often than so many others
@@ -31,21 +31,42 @@ class Rules:
 
 
 class Traffic:
-    """Lanes, gates, reads, memory, and the attempts of flights. `shared` is told of each profile found to be shared."""
+    """Lanes, gates, reads, memory, and the attempts of flights.
+
+    `shared` is told of each profile found to be shared; `suspected`, `rekeyed` and `refused` as by `Attempts`.
+    """
 
     def __init__(
         self,
         upstream: Upstream,
-        credentials: Credentials,
         rules: Rules,
         *,
         clock: Callable[[], float],
         shared: Callable[[Profile], None] = lambda _: None,
+        suspected: Callable[[Suspicion | None], None] = lambda _: None,
+        rekeyed: Callable[[str, str], None] = lambda _, __: None,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.lanes = make_lanes(rules, clock=clock, shared=shared)
         self.memory, self.sharing = self.lanes.memory, self.lanes.sharing
         self.gates, self.reads = self.lanes.gates, self.lanes.reads
-        self.attempts = Attempts(upstream, credentials, self.lanes, self.gates, rules.attempts, clock=clock)
+        self.attempts = Attempts(
+            upstream,
+            self.lanes,
+            self.gates,
+            rules.attempts,
+            clock=clock,
+            suspected=suspected,
+            rekeyed=rekeyed,
+            refused=refused,
+        )
+
+    def follow(self, rules: Rules) -> None:
+        """Go on by other rules; what is under way keeps the place it has."""
+        self.attempts.follow(rules.attempts)
+        self.lanes.follow(rules.lanes)
+        self.memory.size = rules.memory
+        self.sharing.follow(listed=rules.shared_profiles, after=rules.shared_after, size=rules.memory)
 
     def __repr__(self) -> str:
         return f"<Traffic {self.lanes!r} {self.gates!r} {self.reads!r} {self.memory!r}>"

@@ -55,7 +55,7 @@ _CROSSES, _NOTED, _TAKEN, _DROPPED = Fate.CROSSES, Fate.NOTED, Fate.TAKEN, Fate.
 
 
 # Fields whose whole line is worth remembering: few values, the same with every call, and nobody's secret.
-_STEADY = frozenset(
+STEADY = frozenset(
     {
         b"accept",
         b"accept-encoding",
@@ -135,7 +135,7 @@ class FieldTable:
             noted.append(note)
         if of_hop is not None:
             hop.append(of_hop)
-        if name.lower() in _STEADY and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
+        if name.lower() in STEADY and len(line) <= _LONGEST_REMEMBERED and len(self._lines) < _REMEMBERED:
             self._lines[line] = known
 
     def _decide(self, name: bytes) -> Fate:

@@ -148,7 +148,7 @@ class RequestParser:
                 return request
         request = self._parse(head)
         if request.origin_form and not request.fields.old and not request.fields.chunked:
-            _remember(self._seen, key, (request.fields, request.length))
+            remember(self._seen, key, key, (request.fields, request.length))
         return request
 
     def _with_seen(self, line: bytes, fields: RequestFields, length: int, digits: bytes | None) -> RequestHead | None:
@@ -306,6 +306,7 @@ class ReplyHead:
 
 MAX_REPLY_HEAD = 65536
 MAX_REPLY_FIELDS = 128
+MAX_INTERIM = 16  # 1xx answers before the real one (U15)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _KEEP_ALIVE = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
 
@@ -337,7 +338,7 @@ class ReplyParser:
                 return ReplyHead(seen.status, seen.fields, int(digits))
         # Not seen, or its length is spelled unusually.
         seen = self._parse(head)
-        _remember(self._seen, key, seen)
+        remember(self._seen, key, key, seen)
         return seen
 
     def _parse(self, head: bytes) -> ReplyHead:
@@ -373,8 +374,9 @@ def _without_length(head: bytes, start: int) -> tuple[bytes, bytes | None]:
     return head[start:digits] + head[end:], head[digits:end]
 
 
-def _remember(seen: dict[bytes, Any], key: bytes, value: object) -> None:
-    if len(key) > _LONGEST_SEEN or _PERSONAL.search(key):
+def remember(seen: dict[Any, Any], key: object, head: bytes, value: object) -> None:
+    """Keep what was made of a head, unless it is long or tells of a person (a first line, or an empty one, leads)."""
+    if len(head) > _LONGEST_SEEN or _PERSONAL.search(head):
         return
     if len(seen) >= _REMEMBERED_HEADS:
         seen.clear()

@@ -8,21 +8,21 @@ not. It does not choose connections, repeat anything or know what it carries.
 
 import asyncio
 import select
-from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import Protocol, cast
+from typing import cast
 
 import httptools
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge, ResponseTimeout
-from proxy.messages import Reply, Sent, Source, Timeline
+from proxy.messages import Reply, Sent, Source
+from proxy.wire import connection
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
-from proxy.wire.heads import MAX_FIELD, MAX_REPLY_HEAD, ReplyHead, ReplyParser, bad_reply, reply_probe
+from proxy.wire.connection import HTTP1, POLITE, Closing, Exchange
+from proxy.wire.heads import MAX_FIELD, MAX_INTERIM, MAX_REPLY_HEAD, ReplyHead, ReplyParser, bad_reply, reply_probe
+from proxy.wire.replystream import ReplyStream
 from proxy.wire.wheel import Wheel
 
-MAX_INTERIM = 16  # 1xx answers before the real one (U15)
-STREAM_AHEAD = 1 << 20  # bytes of a stream held before reading pauses
 JOIN_BELOW = 65536  # head and body go out as one piece below this size
 PEEK_AFTER = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
 
@@ -37,61 +37,10 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Closing(Enum):
-    """Why a connection was closed, as metrics name it."""
-
-    IDLE = "idle"
-    AGE = "age"
-    ERROR = "error"
-    GOAWAY = "goaway"
-    SWITCH = "switch"
-    PEER = "peer"
-
-
-_POLITE = (Closing.IDLE, Closing.AGE, Closing.SWITCH)  # the peer has done nothing wrong: say goodbye
-
-
-class Exchange(Protocol):
-    """What is asked of a connection, and who is told what becomes of it: `sent`, then `answered` or `failed`, once.
-
-    Where the answer does not come in time, it is asked whether to go on: `overdue`.
-    """
-
-    @property
-    def method(self) -> bytes:
-        """Of the request: an answer to HEAD has no body."""
-        ...
-
-    @property
-    def timeline(self) -> Timeline:
-        """Stamped on the way."""
-        ...
-
-    @property
-    def may_stream(self) -> bool:
-        """A reply larger than may be held can be handed over as a stream."""
-        ...
-
-    def sent(self) -> None:
-        """The first byte is being handed over, in this step."""
-        ...
-
-    def answered(self, reply: Reply) -> None:
-        """The answer is complete, or (a stream) its head."""
-        ...
-
-    def failed(self, error: ProxyError) -> None:
-        """There will be none."""
-        ...
-
-    def overdue(self) -> float:
-        """There is no answer in time. 0: `failed` follows, and the connection closes. More: so many seconds are left
-        for the end to be seen; `answered` or `failed` tell whether it was, and the connection closes then."""
-        ...
-
-
-class Connection(asyncio.Protocol):
+class Connection(connection.Connection):
     """One connection. The pool's, or an exchange's, or closed: never two at a time."""
+
+    protocol = HTTP1
 
     def __init__(
         self,
@@ -99,22 +48,13 @@ class Connection(asyncio.Protocol):
         *,
         reply_limit: int,
         parser: ReplyParser,
-        freed: Callable[["Connection"], None],
-        lost: Callable[["Connection"], None],
+        freed: Callable[[connection.Connection], None],
+        lost: Callable[[connection.Connection], None],
     ) -> None:
-        self._clock = wheel.clock
-        self._freed = freed
-        self._lost = lost
+        super().__init__(wheel, freed=freed, lost=lost)
         self._reply_limit = reply_limit
         self._parser = parser
-        self._transport: asyncio.Transport
         self.state = State.OPENING
-        self.closing: Closing | None = None
-        self.opened = 0.0
-        self.idle_since = 0.0
-        self.served = 0  # exchanges begun
-        self.keep_alive: int | None = None  # seconds the peer said it keeps an idle connection
-        self.renew_at = 0.0  # not reused after this moment; the pool's
         self._alarm = wheel.alarm(self._alarmed)
         self._talkative = False
         self._timeout = 0.0  # of the exchange under way, in seconds
@@ -140,7 +80,7 @@ class Connection(asyncio.Protocol):
     # --- for the pool ---
 
     def hung_up(self, now: float) -> bool:
-        """The peer has closed, or said something unasked; known to the kernel, not to the loop yet (U10)."""
+        """See `connection.Connection`; or the peer said something unasked, which is as bad."""
         if self._transport.is_closing():
             return True
         if now - self.idle_since < PEEK_AFTER:
@@ -157,18 +97,28 @@ class Connection(asyncio.Protocol):
         tickets = self.served == 0 and self._transport.get_extra_info("sslcontext") is not None
         return events[0][1] != select.POLLIN or not tickets
 
+    def retire(self, reason: Closing) -> None:
+        """See `connection.Connection`."""
+        # Once its exchange has ended, the pool asks again.
+        if not self.lent:
+            self.close(reason)
+
+    def abandon(self) -> None:
+        """See `replystream.Feed`."""
+        self.close(Closing.ERROR)
+
     def close(self, reason: Closing) -> None:
-        """Close at once; an exchange under way ends as lost."""
+        """See `connection.Connection`."""
         if self.state is not State.CLOSED:
             self.closing = reason
             self._end()
-            if reason in _POLITE:
+            if reason in POLITE:
                 self._transport.close()
             else:
                 self._transport.abort()
 
     def send(self, exchange: Exchange, head: bytes, body: bytes, *, timeout: float) -> None:
-        """IDLE ⇒ ACTIVE. `timeout`: seconds to the complete answer, or to a stream's head."""
+        """IDLE ⇒ ACTIVE. See `connection.Connection`."""
         assert self.state is State.IDLE, self
         now = self._clock()
         timeline = exchange.timeline
@@ -196,6 +146,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by behaviour, not by class
         self.opened = self.idle_since = self._clock()
         self.state = State.IDLE
+        self.slots = 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         """⇒ CLOSED."""
@@ -387,7 +338,7 @@ class Connection(asyncio.Protocol):
             length = head.length if exchange.method == b"HEAD" or head.status == 304 else len(body)
         exchange.answered(self._reply(head, body, length))
 
-    def _reply(self, head: ReplyHead, body: bytes, length: int | None, stream: "ReplyStream | None" = None) -> Reply:
+    def _reply(self, head: ReplyHead, body: bytes, length: int | None, stream: ReplyStream | None = None) -> Reply:
         return Reply(
             head.status,
             head.fields.block,
@@ -438,6 +389,7 @@ class Connection(asyncio.Protocol):
         hold = self._exchange.overdue() if self.state is State.ACTIVE and self._stream is None else 0.0
         if hold:
             self.state = State.HELD
+            self.held = 1
             self._due = self._clock() + hold
             self._alarm.set(self._due)
         else:
@@ -448,6 +400,7 @@ class Connection(asyncio.Protocol):
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
+        self.slots = 0
         self._alarm.clear()
         if self._exchange is not None:
             error: ProxyError
@@ -457,66 +410,3 @@ class Connection(asyncio.Protocol):
                 error = ConnectionLost("The connection ended before an answer", sent=Sent.MAYBE)
             self._fail(error)
         self._lost(self)
-
-
-class ReplyStream:
-    """The rest of a large reply, read by one caller; pauses its connection while that caller is slow."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._pieces: deque[bytes] = deque()
-        self._held = 0
-        self.paused = False  # the connection does not read
-        self._ended = False
-        self._abandoned = False
-        self._error: ProxyError | None = None
-        self._more: asyncio.Future[None] | None = None
-
-    def put(self, piece: bytes) -> None:
-        """Take a piece from the connection."""
-        if self._abandoned:
-            return
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held > STREAM_AHEAD and not self.paused:
-            self.paused = True
-            self._connection.pause()
-        self._wake()
-
-    def end(self, error: ProxyError | None = None) -> None:
-        """Nothing more comes."""
-        self._ended = True
-        self.paused = False  # the connection may have another exchange by now
-        self._error = error
-        self._wake()
-
-    def abandon(self) -> None:
-        """See `messages.Stream`."""
-        self._abandoned = True
-        self._pieces.clear()
-        if not self._ended:
-            self._connection.close(Closing.ERROR)
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """See `messages.Stream`."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Give the next piece. Raises UpstreamError where the answer broke off."""
-        while not self._pieces:
-            if self._ended:
-                if self._error is not None:
-                    raise self._error
-                raise StopAsyncIteration
-            self._more = asyncio.get_running_loop().create_future()
-            await self._more
-        piece = self._pieces.popleft()
-        self._held -= len(piece)
-        if self.paused and self._held <= STREAM_AHEAD // 2:
-            self.paused = False
-            self._connection.resume()
-        return piece
-
-    def _wake(self) -> None:
-        if self._more is not None and not self._more.done():
-            self._more.set_result(None)

@@ -66,17 +66,22 @@ class Listener:
     def __init__(self, handler: Handler, wheel: Wheel, table: FieldTable, limits: Limits, timeouts: Timeouts) -> None:
         self.handler = handler
         self.wheel = wheel
-        self.parser = RequestParser(limits.request, table)
-        self.limits = limits
-        self.timeouts = timeouts
+        self._table = table
+        self.follow(limits, timeouts)
         self.date = DateLine()
-        self.kept_line = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % timeouts.keep_alive
         self.draining = False
         self._connections: set[Connection] = set()
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
         self._empty = asyncio.Event()
         self._empty.set()
+
+    def follow(self, limits: Limits, timeouts: Timeouts) -> None:
+        """Hold callers to these from now on, those that are connected too."""
+        self.parser = RequestParser(limits.request, self._table)
+        self.limits = limits
+        self.timeouts = timeouts
+        self.kept_line = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % timeouts.keep_alive
 
     def __repr__(self) -> str:
         return f"<Listener addresses={len(self._servers)} connections={len(self._connections)}>"

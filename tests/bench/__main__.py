@@ -1,4 +1,4 @@
-"""CPU per call of nginx, HAProxy and the proxy, in turn on the same core under the same load.
+"""nginx, HAProxy and the proxy, in turn on the same core: CPU per call under the same load, then bursts after idleness.
 
 Every turn starts its contender afresh, warms it up and measures it; the order rotates from round to round.
 Exit codes: 0, 1 a row is invalid or the budget is exceeded, 2 the benchmark could not run.
@@ -10,13 +10,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from tests.bench import bursts as first_bursts
 from tests.bench.accounting import cpu_seconds, read_cpu, read_rss
+from tests.bench.burst import SIZE, Turn, burst_table, measure_bursts, summarise_bursts
 from tests.bench.contenders import PROGRAMS, Contender, contenders, require_programs, running_contender
 from tests.bench.machine import Cores, machine, versions
 from tests.bench.origin import Origin, running_origin
-from tests.bench.report import Round, as_json, summarise, table, verdict
+from tests.bench.report import REFERENCE, Round, as_json, summarise, table, verdict
 from tests.bench.servers import BenchError, prepare_process
 from tests.bench.workload import ID_MARK, PATH, reply_body, request_body, run_wrk
 
@@ -29,24 +32,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, judge; return the exit code."""
     options = _parser().parse_args(arguments)
     if options.short:
-        options.rounds, options.seconds = 1, 1
+        options.rounds, options.seconds, options.bursts, options.idle = 1, 1, min(options.bursts, 1), 1.0
     prepare_process()
     try:
         chosen = choose(options.contenders, dict(options.env))
         about = {"machine": machine(), "versions": versions()}
         cores = Cores.shared_out(sorted(os.sched_getaffinity(0)))
         _print_about(about, cores, options)
+        if options.burst:
+            print(first_bursts.table(first_bursts.measure(chosen, cores, rounds=options.rounds, calls=options.burst)))
+            return 0
         rounds = measure(chosen, cores, rounds=options.rounds, seconds=options.seconds)
+        turns = bursts(chosen, cores, rounds=options.bursts, idle=options.idle)
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    rows = summarise(rounds)
-    print(f"\n{table(rows)}")
+    rows = summarise(rounds, options.reference)
+    print(f"\n{table(rows, options.reference)}")
+    burst_rows = summarise_bursts(turns)
+    if turns:
+        print(f"\n{SIZE} calls at once\n{burst_table(burst_rows, idle=options.idle)}")
     if options.json:
-        options.json.write_text(json.dumps(as_json(rounds, rows, about), indent=2) + "\n")
-    wrong = verdict(rows, options.budget)
+        report = as_json(rounds, rows, about) | {"bursts": [asdict(turn) for turn in turns]}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    wrong = verdict(rows, options.budget, judged=options.judged, reference=options.reference)
+    wrong += [row for row in burst_rows if isinstance(row, str)]
     for line in wrong:
         print(f"bench: {line}", file=sys.stderr)
     return 1 if wrong else 0
@@ -58,7 +70,7 @@ def choose(names: str | None, proxy_env: dict[str, str]) -> list[Contender]:
     wanted = names.split(",") if names else list(known)
     if unknown := [name for name in wanted if name not in known]:
         raise BenchError(f"unknown contender {', '.join(unknown)}; there are {', '.join(known)}")
-    require_programs([*PROGRAMS, *(["haproxy"] if "haproxy" in wanted else [])])
+    require_programs([*PROGRAMS, *(["haproxy"] if any(name.startswith("haproxy") for name in wanted) else [])])
     chosen = [known[name] for name in wanted]
     absent = {contender.name: contender.missing() for contender in chosen if contender.missing()}
     if names and absent:
@@ -81,9 +93,18 @@ def measure(chosen: Sequence[Contender], cores: Cores, *, rounds: int, seconds: 
                     turn = take_turn(contender, origin, directory, cores, number=number, seconds=seconds)
                     measured.append(turn)
                     figure = turn.problem or f"{turn.cpu_per_call:.1f} µs"
-                    print(f"round {number}  {contender.name:<10} {figure}", flush=True)
+                    print(f"round {number}  {contender.name:<15} {figure}", flush=True)
     order = [contender.name for contender in chosen]
     return sorted(measured, key=lambda turn: (turn.number, order.index(turn.contender)))
+
+
+def bursts(chosen: Sequence[Contender], cores: Cores, *, rounds: int, idle: float) -> list[Turn]:
+    """All bursts of all contenders against one origin."""
+    with tempfile.TemporaryDirectory(prefix="talon-proxy-bench-") as name:
+        directory = Path(name)
+        lifetime = max(rounds, 1) * len(chosen) * (idle + TURN_MARGIN)
+        with running_origin(directory, cpu=cores.origin, lifetime=lifetime) as origin:
+            return measure_bursts(chosen, origin, directory, cores, rounds=rounds, idle=idle)
 
 
 def take_turn(
@@ -118,8 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_positive, default=4, metavar="N", help="length of a contender's turn")
     parser.add_argument("--contenders", metavar="A,B", help=f"of {', '.join(contenders())}; default all")
     parser.add_argument("--env", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="for the proxy")
-    parser.add_argument("--budget", type=float, metavar="RATIO", help="exit 1 if the proxy takes more than this")
+    parser.add_argument("--budget", type=float, metavar="RATIO", help="exit 1 if the judged takes more than this")
+    parser.add_argument("--judged", default="proxy", metavar="NAME", help="contender that has a budget")
+    parser.add_argument("--reference", default=REFERENCE, metavar="NAME", help="contender that ratios are to")
+    parser.add_argument("--burst", type=_positive, metavar="N", help="measure bursts of N calls instead")
     parser.add_argument("--short", action="store_true", help="one round of one second")
+    parser.add_argument("--bursts", type=int, default=5, metavar="N", help="rounds of bursts; 0: none")
+    parser.add_argument("--idle", type=float, default=8.0, metavar="SECONDS", help="before the second burst")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to a file")
     return parser
 

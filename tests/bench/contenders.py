@@ -1,7 +1,7 @@
 """Contenders: how each proxy is started for the same work.
 
-All of them listen in clear on loopback, keep connections to the origin over verified TLS 1.3 with HTTP/1.1,
-add the Authorization header, run as one process or one thread, and log no calls.
+All of them listen in clear on loopback, keep connections to the origin over verified TLS 1.3 with HTTP/1.1, or
+HTTP/2 where their name says so, add the Authorization header, run as one process or one thread, and log no calls.
 """
 
 import contextlib
@@ -45,11 +45,25 @@ class Contender:
 
 def contenders(proxy_env: Mapping[str, str] | None = None) -> dict[str, Contender]:
     """All contenders by name; `proxy_env` is added to the environment of our own."""
+    env = proxy_env or {}
+
+    def ours(name: str, where: Path, protocol: str) -> Contender:
+        missing = _missing_compiled if where == COMPILED else _nothing
+        return Contender(name, missing, lambda origin, directory: proxy(where, origin, env, protocol=protocol))
+
+    def haproxy_of(name: str, protocol: str) -> Contender:
+        return Contender(
+            name, lambda: _missing_program("haproxy"), lambda origin, directory: haproxy(origin, directory, protocol)
+        )
+
     found = [
         Contender("nginx", lambda: _missing_program("nginx"), nginx),
-        Contender("haproxy", lambda: _missing_program("haproxy"), haproxy),
-        Contender("proxy", _missing_compiled, lambda origin, directory: proxy(COMPILED, origin, proxy_env or {})),
-        Contender("proxy-source", lambda: "", lambda origin, directory: proxy(ROOT, origin, proxy_env or {})),
+        haproxy_of("haproxy", "http/1.1"),
+        ours("proxy", COMPILED, "http/1.1"),
+        ours("proxy-source", ROOT, "http/1.1"),
+        haproxy_of("haproxy-h2", "h2"),
+        ours("proxy-h2", COMPILED, "auto"),
+        ours("proxy-h2-source", ROOT, "auto"),
     ]
     return {contender.name: contender for contender in found}
 
@@ -132,7 +146,7 @@ http {{
     return Start(command, port, lambda: get_status(port, "/") == 200)
 
 
-def haproxy(origin: Origin, directory: Path) -> Start:
+def haproxy(origin: Origin, directory: Path, protocol: str = "http/1.1") -> Start:
     """HAProxy with one thread."""
     port = free_port()
     config = directory / "haproxy.cfg"
@@ -154,12 +168,12 @@ backend origin
   http-request set-header Host localhost
   http-request set-header Authorization "{origin.authorization}"
   server origin 127.0.0.1:{origin.port} ssl verify required ca-file {origin.ca_file} \
-sni str(localhost) verifyhost localhost ssl-min-ver TLSv1.3 alpn http/1.1
+sni str(localhost) verifyhost localhost ssl-min-ver TLSv1.3 alpn {protocol}
 """)
     return Start(["haproxy", "-db", "-f", str(config)], port, lambda: get_status(port, "/") == 200)
 
 
-def proxy(where: Path, origin: Origin, extra_env: Mapping[str, str]) -> Start:
+def proxy(where: Path, origin: Origin, extra_env: Mapping[str, str], *, protocol: str = "http/1.1") -> Start:
     """talon-proxy with its defaults: compiled, as in the image, or as its source is."""
     port, admin_port = free_port(), free_port()
     # The caller's own settings would make the figures incomparable.
@@ -168,6 +182,7 @@ def proxy(where: Path, origin: Origin, extra_env: Mapping[str, str]) -> Start:
         "PYTHONPATH": str(where),
         "TALON_PROXY_UPSTREAM__URL": f"https://localhost:{origin.port}",
         "TALON_PROXY_UPSTREAM__TLS__CA_FILE": str(origin.ca_file),
+        "TALON_PROXY_UPSTREAM__PROTOCOL": protocol,
         "TALON_PROXY_API_KEY": origin.api_key,
         "TALON_PROXY_LISTEN": f"127.0.0.1:{port}",
         "TALON_PROXY_ADMIN__LISTEN": f"127.0.0.1:{admin_port}",
@@ -180,6 +195,10 @@ def proxy(where: Path, origin: Origin, extra_env: Mapping[str, str]) -> Start:
 
 def _missing_program(name: str) -> str:
     return "" if shutil.which(name) else f"{name} is not installed"
+
+
+def _nothing() -> str:
+    return ""
 
 
 def _missing_compiled() -> str:

@@ -1,7 +1,7 @@
 """The origin: an nginx that answers for Talon.One, fast enough not to be what is measured.
 
-TLS 1.3 with HTTP/1.1 keep-alive; it reads the body, answers 3,500 bytes of JSON, and answers 401 to a call
-without the right key, so that a contender that does not sign cannot look fast.
+TLS 1.3 with HTTP/1.1 keep-alive or HTTP/2, as the contender asks; it reads the body, answers 3,500 bytes of JSON, and
+answers 401 to a call without the right key, so that a contender that does not sign cannot look fast.
 """
 
 import contextlib
@@ -97,7 +97,7 @@ http {{
   keepalive_requests 1000000000;
   keepalive_timeout 3600s;
   server {{
-    listen 127.0.0.1:{port} ssl;
+    listen 127.0.0.1:{port} ssl http2;
     server_name localhost;
     ssl_certificate {directory}/origin.pem;
     ssl_certificate_key {directory}/origin.key;

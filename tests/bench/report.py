@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-REFERENCE = "nginx"
+REFERENCE = "nginx"  # by default
 # Below this share of a core a contender waits now and then, wakes up more often per call, and looks more expensive.
 SATURATED = 0.9
 
@@ -67,18 +67,18 @@ class Invalid:
     problem: str
 
 
-def summarise(rounds: Sequence[Round]) -> list[Row | Invalid]:
+def summarise(rounds: Sequence[Round], reference: str = REFERENCE) -> list[Row | Invalid]:
     """One row per contender, in the order of their first rounds."""
     by_contender: dict[str, list[Round]] = {}
     for turn in rounds:
         by_contender.setdefault(turn.contender, []).append(turn)
-    reference = {turn.number: turn.cpu_per_call for turn in by_contender.get(REFERENCE, []) if not turn.problem}
-    return [_row(turns, reference) for turns in by_contender.values()]
+    paid = {turn.number: turn.cpu_per_call for turn in by_contender.get(reference, []) if not turn.problem}
+    return [_row(turns, paid) for turns in by_contender.values()]
 
 
-def table(rows: Sequence[Row | Invalid]) -> str:
+def table(rows: Sequence[Row | Invalid], reference: str = REFERENCE) -> str:
     """The rows as aligned text."""
-    head = ("", "CPU µs per call", f"× {REFERENCE}", "calls/s", "busy", "upstream conns", "RSS MB")
+    head = ("", "CPU µs per call", f"× {reference}", "calls/s", "busy", "upstream conns", "RSS MB")
     lines = [head, *(_cells(row) for row in rows if isinstance(row, Row))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
@@ -91,16 +91,18 @@ def table(rows: Sequence[Row | Invalid]) -> str:
     return "\n".join(text)
 
 
-def verdict(rows: Sequence[Row | Invalid], budget: float | None, *, judged: str = "proxy") -> list[str]:
+def verdict(
+    rows: Sequence[Row | Invalid], budget: float | None, *, judged: str = "proxy", reference: str = REFERENCE
+) -> list[str]:
     """What is wrong with this run: nothing if all rows are valid and the judged one is within the budget."""
     wrong = [f"{row.contender} is invalid" for row in rows if isinstance(row, Invalid)]
     if budget is None:
         return wrong
     ratios = [row.ratio for row in rows if isinstance(row, Row) and row.contender == judged and row.ratio]
     if not ratios:
-        wrong.append(f"the budget cannot be judged: no ratio of {judged} to {REFERENCE}")
+        wrong.append(f"the budget cannot be judged: no ratio of {judged} to {reference}")
     wrong += [
-        f"{judged} takes {ratio.median:.2f} × {REFERENCE}, the budget is {budget:.2f} ×"
+        f"{judged} takes {ratio.median:.2f} × {reference}, the budget is {budget:.2f} ×"
         for ratio in ratios
         if ratio.median > budget
     ]

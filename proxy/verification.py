@@ -1,0 +1,181 @@
+"""Verification: is a generation that does not serve yet the Talon.One that we mean, and are our keys good there?
+
+Its warm connections are opened, with all that TLS checks. Then each Application's key is used for one call:
+`GET /v1/integration/campaigns?pageSize=1`. It is documented (talon-one-facts.md §1, #15), names no session and no
+profile, runs no rule, changes nothing, is answered from one row, and needs a valid key: of a wrong one it is a 401.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.errors import ProxyError, ResponseTimeout
+from proxy.keyset import ApiKey, Ring
+from proxy.messages import Reply, Sent, Timeline
+from proxy.settings import Origin
+from proxy.upstream import Generation
+from proxy.wire.connection import Connection
+from proxy.wire.dialing import Opened
+
+TARGET = b"/v1/integration/campaigns?pageSize=1"
+_LINES = b"Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: talon-proxy\r\nVia: 1.1 talon-proxy\r\n"
+
+
+class Unverified(Exception):
+    """The generation must not serve; the text says why. No key and no text of the other side is in it."""
+
+
+# Told what happens next.
+Progress = Callable[[str], None]
+
+
+async def verify(
+    generation: Generation, *, warm: int, timeout: float, clock: Callable[[], float], progress: Progress
+) -> None:
+    """Open `warm` connections (at least one) and use each Application's key. Raises Unverified.
+
+    Where only an Application's second key is good, that one leads. `timeout`: seconds for each call.
+    """
+    progress("connecting")
+    try:
+        await _warm(generation, max(warm, 1))
+    except ProxyError as error:
+        raise Unverified(f"{generation.origin}: {error.message}: {error.details}") from error
+    progress("verifying keys")
+    for ring in generation.keys.rings.values():
+        await _verify_keys(generation, ring, timeout, clock)
+
+
+async def _warm(generation: Generation, count: int) -> None:
+    """Have so many connections open at once; they go back to the pool."""
+    borrowers = [_Borrower() for _ in range(count)]
+    for borrower in borrowers:
+        generation.pool.wait(borrower)
+    try:
+        results = await asyncio.gather(*(borrower.connection for borrower in borrowers), return_exceptions=True)
+    finally:
+        for borrower in borrowers:
+            borrower.give_back(generation)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    await asyncio.sleep(0)  # the pool takes them back in a turn of its own
+
+
+class _Borrower:
+    """Waits for a connection; see `wire.pool.Waiter`."""
+
+    def __init__(self) -> None:
+        self.connection: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self._granted: Connection | None = None
+
+    def granted(self, connection: Connection, opened: Opened | None) -> None:
+        self._granted = connection
+        if not self.connection.done():
+            self.connection.set_result(connection)
+
+    def refused(self, error: ProxyError) -> None:
+        if not self.connection.done():
+            self.connection.set_exception(error)
+
+    def give_back(self, generation: Generation) -> None:
+        generation.pool.withdraw(self)
+        if self._granted is not None:
+            generation.pool.release(self._granted)
+
+
+async def _verify_keys(generation: Generation, ring: Ring, timeout: float, clock: Callable[[], float]) -> None:
+    reason = await _try(generation, ring.leading, timeout, clock)
+    if reason == _REFUSED and ring.other is not None:
+        reason = await _try(generation, ring.other, timeout, clock)
+        if reason is None:
+            ring.swap()
+        elif reason == _REFUSED:
+            reason = "both keys are refused (401)"
+    if reason is not None:
+        raise Unverified(f"{generation.origin}, Application {ring.application}: {reason}")
+
+
+_REFUSED = "the key is refused (401)"
+
+
+async def _try(generation: Generation, key: ApiKey, timeout: float, clock: Callable[[], float]) -> str | None:
+    """Make the call with a key; None: it is good, else what is wrong."""
+    head = b"GET %b HTTP/1.1\r\n%b%b%b\r\n" % (TARGET, generation.host_line, _LINES, key.line)
+    question = _Question(head, timeout, clock)
+    connection = generation.pool.take()
+    if connection is not None:
+        question.granted(connection, None)
+    else:
+        generation.pool.wait(question)
+    try:
+        reply = await question.reply
+    except ProxyError as error:
+        return f"{error.message}: {error.details}"
+    finally:
+        generation.pool.withdraw(question)
+    if reply.status == 401:
+        key.uses.rejected += 1
+    else:
+        key.uses.accepted += 1
+    return judged(reply)
+
+
+def judged(reply: Reply) -> str | None:
+    """Say what is wrong with an answer to the call; None: nothing."""
+    if 200 <= reply.status < 300:
+        return "the answer is a web page, and not Talon.One's API" if b"text/html" in reply.block else None
+    if reply.status == 401:
+        return _REFUSED
+    if reply.status == 403:
+        return "forbidden (403); is the address of this proxy on Talon.One's allowlist?"
+    if 300 <= reply.status < 400:
+        return f"it redirects ({reply.status}){_to(reply)}, and redirects are never followed"
+    return f"the answer has status {reply.status}"
+
+
+def _to(reply: Reply) -> str:
+    """Name the host that a redirect points to."""
+    for line in reply.block.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"location":
+            place = b"/".join(value.strip().split(b"/")[:3])
+            try:
+                return f" to {Origin.parse(place.decode('ascii'))}"
+            except ValueError:
+                break
+    return ""
+
+
+class _Question:
+    """One call; see `wire.http1.Exchange` and `wire.pool.Waiter`."""
+
+    method = b"GET"
+    may_stream = False
+
+    def __init__(self, head: bytes, timeout: float, clock: Callable[[], float]) -> None:
+        now = clock()
+        self.timeline = Timeline(now, now)
+        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._head = head
+        self._timeout = timeout
+
+    def granted(self, connection: Connection, opened: Opened | None) -> None:
+        connection.send(self, self._head, b"", timeout=self._timeout)
+
+    def refused(self, error: ProxyError) -> None:
+        self.failed(error)
+
+    def sent(self) -> None:
+        pass
+
+    def answered(self, reply: Reply) -> None:
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+    def failed(self, error: ProxyError) -> None:
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+    def overdue(self) -> float:
+        self.failed(ResponseTimeout("No complete answer within upstream.timeouts.response", sent=Sent.MAYBE))
+        return 0.0

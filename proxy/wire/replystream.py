@@ -1,0 +1,89 @@
+"""Replies too large to hold: handed on as they are read, no faster than their caller takes them."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from proxy.errors import ProxyError
+
+STREAM_AHEAD = 1 << 20  # bytes of a stream held before reading pauses
+
+
+class Feed(Protocol):
+    """Where the pieces of a stream come from."""
+
+    def pause(self) -> None:
+        """Bring no more; a piece that is on its way may still come."""
+        ...
+
+    def resume(self) -> None:
+        """Go on."""
+        ...
+
+    def abandon(self) -> None:
+        """Nobody reads on."""
+        ...
+
+
+class ReplyStream:
+    """The rest of a large reply, read by one caller; pauses its feed while that caller is slow."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+        self.paused = False  # the feed waits for `resume`
+        self._ended = False
+        self._abandoned = False
+        self._error: ProxyError | None = None
+        self._more: asyncio.Future[None] | None = None
+
+    def put(self, piece: bytes) -> None:
+        """Take a piece from the feed."""
+        if self._abandoned:
+            return
+        self._pieces.append(piece)
+        self._held += len(piece)
+        if self._held > STREAM_AHEAD and not self.paused:
+            self.paused = True
+            self._feed.pause()
+        self._wake()
+
+    def end(self, error: ProxyError | None = None) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self.paused = False  # the feed may have another exchange by now
+        self._error = error
+        self._wake()
+
+    def abandon(self) -> None:
+        """See `messages.Stream`."""
+        self._abandoned = True
+        self._pieces.clear()
+        if not self._ended:
+            self._feed.abandon()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """See `messages.Stream`."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Give the next piece. Raises UpstreamError where the answer broke off."""
+        while not self._pieces:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        piece = self._pieces.popleft()
+        self._held -= len(piece)
+        if self.paused and self._held <= STREAM_AHEAD // 2:
+            self.paused = False
+            self._feed.resume()
+        return piece
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)

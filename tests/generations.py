@@ -9,9 +9,9 @@ from proxy.secret import Secret
 from proxy.settings import Origin, Settings
 from proxy.target import Target
 from proxy.upstream import Generation
+from proxy.wire.connection import HTTP1, Connection
 from proxy.wire.dialing import Opened
 from proxy.wire.fieldtable import FieldTable
-from proxy.wire.http1 import Connection
 from proxy.wire.pool import PoolLimits
 from tests.given import NOW
 from tests.harness import KEY, OK
@@ -64,13 +64,14 @@ class TalkingDialer:
         self.opened = 0
         self.said: list[bytes] = []
 
-    async def open(self, protocol: Connection) -> Opened:
+    async def open(self, make: Callable[[str], Connection]) -> tuple[Connection, Opened]:
         await asyncio.sleep(0)
         if self.refuses is not None:
             raise self.refuses
         self.opened += 1
-        protocol.connection_made(_Talking(protocol, self._answer))
-        return Opened()
+        connection = make(HTTP1)
+        connection.connection_made(_Talking(connection, self._answer))
+        return connection, Opened()
 
     def _answer(self, request: bytes) -> bytes | Exception | None:
         self.said.append(request)

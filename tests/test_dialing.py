@@ -24,7 +24,7 @@ from proxy.errors import (
 from proxy.messages import Sent
 from proxy.wire import names
 from proxy.wire.connection import Closing, Connection
-from proxy.wire.dialing import Dialer, is_permanent, tls_context
+from proxy.wire.dialing import Dialer, Wanted, is_permanent, tls_context
 from proxy.wire.egress import NEXT_AFTER, Egress, EgressRules
 from proxy.wire.names import Resolve
 from proxy.wire.wheel import Wheel
@@ -79,13 +79,14 @@ def dialer(
     tls: ssl.SSLContext | None = None,
     *,
     host: str = "localhost",
+    protocol: Wanted = "auto",
     timeout: float = 5.0,
     rules: EgressRules = EgressRules(),  # noqa: B008 - frozen
     resolve: Resolve | None = None,
 ) -> Dialer:
     wheel = Wheel(time.monotonic, asyncio.get_running_loop().call_later)
     egress = Egress(host, port, rules, wheel=wheel, resolve=resolve)
-    return Dialer(egress, tls, timeout=timeout, clock=time.monotonic)
+    return Dialer(egress, tls, protocol=protocol, timeout=timeout, clock=time.monotonic)
 
 
 async def failure(opening: Dialer, *, within: float = 2.0) -> UpstreamError:
@@ -141,14 +142,50 @@ async def test_an_ip_address_is_a_host_too(authority: Authority, good: Pair, hos
         await patiently(caller.gone)
 
 
-async def test_http_1_1_is_offered_and_nothing_else(authority: Authority, good: Pair) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "spoken", "expected"),
+    [
+        ("auto", ["h2", "http/1.1"], "h2"),
+        ("auto", ["http/1.1", "h2"], "http/1.1"),
+        ("auto", ["http/1.1"], "http/1.1"),
+        ("auto", [], "http/1.1"),
+        ("http/1.1", ["h2", "http/1.1"], "http/1.1"),
+        ("h2", ["h2", "http/1.1"], "h2"),
+    ],
+)
+async def test_u30_what_both_speak_is_spoken(
+    authority: Authority, good: Pair, wanted: Wanted, spoken: list[str], expected: str
+) -> None:
     context = good.server()
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    if spoken:
+        context.set_alpn_protocols(spoken)
     async with serving(context) as server:
         caller = Caller()
-        await dialer(server.port, tls_context(authority.file)).open(lambda _: caller)
+        chosen: list[str] = []
+        opening = dialer(server.port, tls_context(authority.file, wanted), protocol=wanted)
+        await opening.open(lambda protocol: chosen.append(protocol) or caller)  # type: ignore[func-returns-value]
 
-        assert caller.transport.get_extra_info("ssl_object").selected_alpn_protocol() == "http/1.1"
+        assert chosen == [expected]
+        caller.transport.abort()
+        await patiently(caller.gone)
+
+
+async def test_u30_a_peer_that_does_not_speak_what_is_demanded_is_refused(authority: Authority, good: Pair) -> None:
+    async with serving(good.server()) as server:
+        error = await failure(dialer(server.port, tls_context(authority.file, "h2"), protocol="h2"))
+
+    assert isinstance(error, TlsError)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", "http/1.1"), ("http/1.1", "http/1.1"), ("h2", "h2")])
+async def test_in_clear_http_2_is_spoken_where_it_is_demanded(wanted: Wanted, expected: str) -> None:
+    async with serving() as server:
+        caller = Caller()
+        chosen: list[str] = []
+        opening = dialer(server.port, protocol=wanted)
+        await opening.open(lambda protocol: chosen.append(protocol) or caller)  # type: ignore[func-returns-value]
+
+        assert chosen == [expected]
         caller.transport.abort()
         await patiently(caller.gone)
 

@@ -315,7 +315,10 @@ def test_a_blocked_pipe_stops_nobody_and_what_was_dropped_is_counted() -> None:
     assert dropped > 500
     written = output.entries()
     assert len(written) == 1_000 - dropped
-    assert [entry["number"] for entry in written] == list(range(len(written)))
+    # In their order; which are missing depends on when the writer took its last lines.
+    numbers = [int(str(entry["number"])) for entry in written]
+    assert numbers == sorted(set(numbers))
+    assert numbers[:100] == list(range(100))
     output.close()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.traffic.memory import IDLE, Memory
+from proxy.traffic.memory import FRESH, IDLE, Memory
 from tests.clock import Time
 
 SESSION = ("default", "s")
@@ -80,7 +80,17 @@ def test_doubts_do_not_add_up_without_end(memory: Memory) -> None:
     assert memory.profiles(SESSION) == ("p7", "p8", "p9")
 
 
-def test_naming_the_only_known_profile_again_says_nothing(memory: Memory) -> None:
+def test_for_a_minute_naming_the_only_known_profile_again_says_nothing(memory: Memory, time: Time) -> None:
+    know(memory, "s", "jane")
+    time.pass_by(FRESH)
+    told = [memory.knows(SESSION, "jane")]
+    time.pass_by(1.0)
+    told.append(memory.knows(SESSION, "jane"))
+
+    assert told == [True, False]
+
+
+def test_naming_a_profile_says_something_while_it_is_not_the_only_known_one(memory: Memory) -> None:
     told = [memory.knows(SESSION, "jane")]
     memory.admitted(SESSION, "jane")
     told.append(memory.knows(SESSION, "jane"))

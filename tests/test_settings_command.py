@@ -32,7 +32,7 @@ def pending(monkeypatch: pytest.MonkeyPatch) -> None:
         "applications.<name>.next_api_key_file",
         "upstream.timeouts.operations.<operationId>",
     )
-    for module in ("loading", "command"):
+    for module in ("loading", "shown"):
         monkeypatch.setattr(f"proxy.settings.{module}.PENDING", keys)
 
 

@@ -42,13 +42,9 @@ def pending(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = (
         "limits.concurrency",
         "management.rate",
-        "next_api_key",
-        "next_api_key_file",
-        "applications.<name>.next_api_key",
-        "applications.<name>.next_api_key_file",
         "upstream.timeouts.operations.<operationId>",
     )
-    for module in ("loading", "command"):
+    for module in ("loading", "shown"):
         monkeypatch.setattr(f"proxy.settings.{module}.PENDING", keys)
 
 

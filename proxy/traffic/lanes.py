@@ -173,7 +173,9 @@ class Lanes:
         names, application = flight.names, flight.grant.application
         if names.session is not None:
             for profile in names.profiles:
-                self.sharing.named((application.environment, profile), names.session)
+                # To look there costs more than all the rest of this: it is large, and so never in the CPU's caches.
+                if not self.memory.knows((application.name, names.session), profile):
+                    self.sharing.named((application.environment, profile), names.session)
         keys = flight.keys
         if len(keys) > MOST:
             self.unkeyed[Unkeyed.TOO_MANY] += 1

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 IDLE = 3600.0  # seconds
+FRESH = 60.0  # seconds in which nothing is noted anew
 
 # Application and session id.
 Session = tuple[str, str]
@@ -21,11 +22,12 @@ Session = tuple[str, str]
 class _Links:
     """Of one session."""
 
-    __slots__ = ("pending", "possible", "used")
+    __slots__ = ("confirmed", "pending", "possible", "used")
 
     def __init__(self) -> None:
         self.possible: tuple[str, ...] = ()
         self.pending: tuple[str, ...] = ()  # once for each call under way
+        self.confirmed = -IDLE  # the last time
         self.used = 0.0
 
 
@@ -53,9 +55,17 @@ class Memory:
         return tuple(dict.fromkeys((*links.possible, *links.pending)))
 
     def knows(self, session: Session, profile: str) -> bool:
-        """Tell whether the session belongs to this profile and may belong to no other: naming it again says nothing."""
+        """Tell whether naming this profile again says nothing new.
+
+        It was confirmed within the last minute, and the session may belong to no other.
+        """
         links = self._sessions.get(session)
-        return links is not None and not links.pending and links.possible == (profile,)
+        return (
+            links is not None
+            and not links.pending
+            and links.possible == (profile,)
+            and links.confirmed >= self._clock() - FRESH
+        )
 
     def admitted(self, session: Session, profile: str) -> None:
         """Note that a call under way names this profile. One of the three below must follow."""
@@ -71,6 +81,7 @@ class Memory:
         links = self._settled(session, profile)
         if links is not None:
             links.possible = (profile,)
+            links.confirmed = self._clock()
 
     def refused(self, session: Session, profile: str) -> None:
         """The call was refused or never sent."""

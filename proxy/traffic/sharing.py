@@ -2,7 +2,8 @@
 
 Ordering such a profile's writes one by one would serialise the shop. A profile counts as shared when it is listed
 (`lanes.shared_profiles`), or when more than `lanes.shared_after` different sessions named it within ten minutes (0:
-never), until ten minutes have passed without that.
+never), until ten minutes have passed without that. A session that goes on naming its profile is told of once a minute
+(`memory.FRESH`).
 
 Bounded: the profiles that were named last, and of each a handful of sessions.
 """

@@ -232,7 +232,7 @@ async def test_u2_connections_follow_an_address_that_changes_by_their_age_and_no
 async def test_u4_a_black_hole_is_given_up_after_the_connect_timeout_and_tried_once_more() -> None:
     with unanswering() as port:
         proxy = await Proxy(f"http://127.0.0.1:{port}", connect_timeout=0.2, max_connections=4).start()
-        answers = await asyncio.gather(*(ask(proxy, PUT) for _ in range(8)))
+        answers = await asyncio.gather(*(ask(proxy, PUT) for _ in range(2)))
 
         assert {answer.failure for answer in answers} == {(504, "connection_timeout", "not-sent")}
         assert {call.timeline.tries for call, *_ in proxy.witness.ended} == {2}

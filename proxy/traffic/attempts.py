@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from proxy.errors import (
     CallTimeout,
@@ -49,11 +50,11 @@ from proxy.upstream import Generation, Upstream
 from proxy.upstream import State as Serving
 from proxy.wire.connection import Connection
 
-_LOG = logging.getLogger(__name__)
+_LOG: Final = logging.getLogger(__name__)
 # Failures that say something of Talon.One, or of the way to it.
-_FELT = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
+_FELT: Final = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
 
-REFUSAL_EVERY = 60.0  # seconds between two complaints about the keys of one Application (U21)
+REFUSAL_EVERY: Final = 60.0  # seconds between two complaints about the keys of one Application (U21)
 
 
 class Abandoned(Enum):
@@ -601,7 +602,7 @@ class Attempts:
         self._stopping = self._hurried = True
 
 
-_KNOWN_UNEXECUTED = frozenset({Reason.CONFLICT, Reason.CONNECTION, Reason.KEY})
+_KNOWN_UNEXECUTED: Final = frozenset({Reason.CONFLICT, Reason.CONNECTION, Reason.KEY})
 
 
 def _bound(flight: Flight) -> bool:

@@ -337,17 +337,17 @@ class Flight(Deadline):
 
     def begin(self) -> None:
         """Nobody is ahead."""
-        self._step(self.crew.begin)
-
-    def _step(self, move: Callable[..., None], *what: object) -> bool:
-        """Move; False: that crashed, and the flight has landed."""
-        try:
-            move(self, *what)
+        try:  # every call comes this way, and through `answered`: without `_step` each is 0.15 µs cheaper
+            self.crew.begin(self)
         except Exception:
-            # Here, and not in the loop: there it would close the connection of another call.
             self.tower.crashed(self)
-            return False
-        return True
+
+    def _step(self, move: Callable[["Flight"], None]) -> None:
+        """Move; a crash is felt here, and not in the loop: there it would close the connection of another call."""
+        try:
+            move(self)
+        except Exception:
+            self.tower.crashed(self)
 
     def rest(self, seconds: float) -> None:
         """SENT ⇒ QUEUED, and an attempt again after this time. Its place and its gates are kept."""
@@ -375,7 +375,7 @@ class Flight(Deadline):
     def reconsider(self, reply: Reply) -> None:
         """The trial is over for which its answer was kept back."""
         if self._unpark():
-            self._step(self.crew.reconsider, reply)
+            self._step(lambda flight: self.crew.reconsider(flight, reply))
         elif reply.stream is not None:
             reply.stream.abandon()
 
@@ -420,12 +420,12 @@ class Flight(Deadline):
         if opened is not None:
             self.timeline.connect, self.timeline.tls = opened.connect, opened.tls
         self._stop_waiting()
-        self._step(self.crew.send, connection)
+        self._step(lambda flight: self.crew.send(flight, connection))
 
     def refused(self, error: ProxyError) -> None:
         """See `wire.pool.Waiter`."""
         self._stop_waiting()
-        self._step(self.crew.failed, error)
+        self._step(lambda flight: self.crew.failed(flight, error))
 
     def _stop_waiting(self) -> None:
         self.waits = False
@@ -444,15 +444,20 @@ class Flight(Deadline):
             if reply.stream is not None:
                 reply.stream.abandon()
             self._end(seen=reply.status not in UNKNOWN)
-        elif not self._step(self.crew.answered, reply) and reply.stream is not None:
-            reply.stream.abandon()  # its connection would wait for a reader
+            return
+        try:
+            self.crew.answered(self, reply)
+        except Exception:
+            self.tower.crashed(self)
+            if reply.stream is not None:
+                reply.stream.abandon()  # its connection would wait for a reader
 
     def failed(self, error: ProxyError) -> None:
         """The exchange is over."""
         if self.state is not State.SENT:
             self._end(seen=False)
         else:
-            self._step(self.crew.failed, error)
+            self._step(lambda flight: self.crew.failed(flight, error))
 
     def overdue(self) -> float:
         """See `wire.http1.Exchange`."""

@@ -15,7 +15,7 @@ import struct
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -44,13 +44,13 @@ from proxy.wire.heads import (
 from proxy.wire.rendering import CONTINUE, LAST_CHUNK, DateLine, chunk, has_body, render_head
 from proxy.wire.wheel import NEVER, Wheel
 
-LINGER = 1.0  # seconds a refused caller may go on sending before the connection is closed under it
-FIRST_CALL = 1.0  # seconds that a new connection has for its call when the listener closes meanwhile
-LINGER_BYTES = 64 << 20  # many callers read only after they have sent all of what was too large
-JOIN_BELOW = 65536  # head and body go out as one piece below this size
-_CLOSE = b"Connection: close\r\n"
-_RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: do not say goodbye
-_ALLOW = ", ".join(sorted(method.decode() for method in METHODS)).encode()
+LINGER: Final = 1.0  # seconds a refused caller may go on sending before the connection is closed under it
+FIRST_CALL: Final = 1.0  # seconds that a new connection has for its call when the listener closes meanwhile
+LINGER_BYTES: Final = 64 << 20  # many callers read only after they have sent all of what was too large
+JOIN_BELOW: Final = 65536  # head and body go out as one piece below this size
+_CLOSE: Final = b"Connection: close\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER: do not say goodbye
+_ALLOW: Final = ", ".join(sorted(method.decode() for method in METHODS)).encode()
 
 
 class Waiter(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 import select
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Final, cast
 
 import httptools
 
@@ -23,8 +23,8 @@ from proxy.wire.heads import MAX_FIELD, MAX_INTERIM, MAX_REPLY_HEAD, ReplyHead, 
 from proxy.wire.replystream import ReplyStream
 from proxy.wire.wheel import Wheel
 
-JOIN_BELOW = 65536  # head and body go out as one piece below this size
-PEEK_AFTER = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
+JOIN_BELOW: Final = 65536  # head and body go out as one piece below this size
+PEEK_AFTER: Final = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
 
 
 class State(Enum):
@@ -323,15 +323,15 @@ class Connection(connection.Connection):
         if stream.paused:
             # Its reader is still slow, which must not be felt by the next exchange.
             self._transport.resume_reading()
-        self._free(head, reusable=reusable)
+        self._free(head, self._clock(), reusable=reusable)
         stream.end()
 
     def _complete(self, head: ReplyHead, body: bytes, *, reusable: bool) -> None:
         """The answer is whole: give the connection back first, so that what the answer sets off finds it."""
         exchange = self._exchange
         assert exchange is not None
-        exchange.timeline.answered = self._clock()
-        self._free(head, reusable=reusable)
+        now = exchange.timeline.answered = self._clock()
+        self._free(head, now, reusable=reusable)
         if head.status == 204:
             length = None
         else:
@@ -349,7 +349,7 @@ class Connection(connection.Connection):
             stream=stream,
         )
 
-    def _free(self, head: ReplyHead, *, reusable: bool) -> None:
+    def _free(self, head: ReplyHead, now: float, *, reusable: bool) -> None:
         """ACTIVE ⇒ IDLE, or ⇒ CLOSED."""
         self.keep_alive = head.fields.keep_alive
         # An answer that came before the request was out leaves bytes on the way that nobody may take for the next.
@@ -363,7 +363,7 @@ class Connection(connection.Connection):
         self._forget()
         if reusable:
             self.state = State.IDLE
-            self.idle_since = self._clock()
+            self.idle_since = now
             self._freed(self)
         else:
             self.close(Closing.PEER)

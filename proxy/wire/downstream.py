@@ -32,6 +32,7 @@ from proxy.errors import (
 )
 from proxy.messages import Answer, Call, Reply, Source, Timeline
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
+from proxy.wire.fieldtable import FieldTable
 from proxy.wire.heads import (
     METHODS,
     RequestHead,
@@ -100,25 +101,51 @@ class Limits:
     connections: int
 
 
-class House(Protocol):
-    """What all connections of a listener share."""
+class House:
+    """What all connections of a listener share: who answers them, the rules they are held to, and each other."""
 
-    handler: Handler
-    wheel: Wheel
-    limits: Limits
-    parser: RequestParser
-    timeouts: Timeouts
-    date: DateLine
-    kept_line: bytes  # tells a caller how long its connection is kept
-    draining: bool
+    def __init__(
+        self,
+        handler: Handler,
+        wheel: Wheel,
+        table: FieldTable,
+        limits: Limits,
+        timeouts: Timeouts,
+        *,
+        date: DateLine | None = None,
+    ) -> None:
+        self.handler = handler
+        self.wheel = wheel
+        self.date = date or DateLine()
+        self.draining = False
+        self.connections: set[Connection] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self._table = table
+        self.follow(limits, timeouts)
+
+    def follow(self, limits: Limits, timeouts: Timeouts) -> None:
+        """Hold callers to these from now on, those that are connected too."""
+        self.parser = RequestParser(limits.request, self._table)
+        self.limits = limits
+        self.timeouts = timeouts
+        # Tells a caller how long its connection is kept.
+        self.kept_line = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % int(timeouts.keep_alive)
+
+    def __repr__(self) -> str:
+        return f"<House connections={len(self.connections)}>"
 
     def admit(self, connection: "Connection") -> bool:
         """Count a new connection; False: there are too many."""
-        ...
+        self.connections.add(connection)
+        self.empty.clear()
+        return len(self.connections) <= self.limits.connections
 
     def forget(self, connection: "Connection") -> None:
         """A connection is closed."""
-        ...
+        self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
 
 
 class Phase(Enum):

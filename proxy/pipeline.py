@@ -62,7 +62,7 @@ class Rules:
     never_join: frozenset[str] = frozenset()  # operations
 
 
-class Pipeline:
+class Pipeline(Tower):
     """Answers calls; the `Handler` of the listener."""
 
     def __init__(

@@ -37,7 +37,7 @@ from proxy.talon.routes import Surface
 from proxy.traffic import retries
 from proxy.traffic.circuit import Circuit
 from proxy.traffic.circuit import State as Circuits
-from proxy.traffic.flights import Flight, Permit, Place, State
+from proxy.traffic.flights import Crew, Flight, Permit, Place, State
 from proxy.traffic.gates import Gates
 from proxy.traffic.hold import Hold
 from proxy.traffic.lanes import Ending, Lanes
@@ -80,7 +80,7 @@ class Rules:
     retries: RetryRules = field(default_factory=RetryRules)
 
 
-class Attempts:
+class Attempts(Crew):
     """Makes the attempts of all flights, and lands them."""
 
     def __init__(
@@ -182,15 +182,18 @@ class Attempts:
             self._refuse(flight)
         elif self._limit.enter(flight):
             flight.permit = Permit.HELD
-            self.start(flight)
+            self._start(flight)
         else:
             flight.queue_up()
 
     def start(self, flight: Flight) -> None:
         """See `flights.Crew`."""
-        if not self._goes(flight):
+        if self._goes(flight):
+            self._start(flight)
+        else:
             self._end_unsent(flight)
-            return
+
+    def _start(self, flight: Flight) -> None:
         if self._hold is not None and self._held(flight):
             return
         flight.timeline.tries += 1

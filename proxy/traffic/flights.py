@@ -13,7 +13,7 @@ an answer is complete, an alarm rings). A task, its future and their turns of th
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from proxy.credentials import Grant
 from proxy.errors import ProxyError
@@ -62,72 +62,72 @@ class Permit(Enum):
     HELD = auto()
 
 
-class Crew(Protocol):
-    """Who makes a flight's attempts."""
+class Crew:
+    """Who makes a flight's attempts. A base class: compiled, a protocol's methods would be looked up by name."""
 
     def begin(self, flight: "Flight") -> None:
         """Its turn has come."""
-        ...
+        raise NotImplementedError
 
     def attempt(self, flight: "Flight") -> None:
         """It has passed its gates, or waited long enough: make an attempt."""
-        ...
+        raise NotImplementedError
 
     def start(self, flight: "Flight") -> None:
         """There is room for its attempt."""
-        ...
+        raise NotImplementedError
 
     def send(self, flight: "Flight", connection: Connection) -> None:
         """Use a connection that the flight waited for."""
-        ...
+        raise NotImplementedError
 
     def failed(self, flight: "Flight", error: ProxyError) -> None:
         """An attempt failed."""
-        ...
+        raise NotImplementedError
 
     def answered(self, flight: "Flight", reply: Reply) -> None:
         """An attempt succeeded."""
-        ...
+        raise NotImplementedError
 
     def reconsider(self, flight: "Flight", reply: Reply) -> None:
         """An attempt whose answer was kept back: what becomes of it is known now."""
-        ...
+        raise NotImplementedError
 
     def overdue(self, flight: "Flight") -> float:
         """There is no answer in time. Gives the seconds for which the connection is kept, to see the end of it."""
-        ...
+        raise NotImplementedError
 
     def ended(self, flight: "Flight", *, seen: bool) -> None:
         """A connection that was kept is closed; `seen`: the exchange ended on it."""
-        ...
+        raise NotImplementedError
 
     def done(self, flight: "Flight") -> None:
         """Its lanes have been held long enough."""
-        ...
+        raise NotImplementedError
 
 
-class Tower(Protocol):
+class Tower:
     """Who watches over flights and their callers."""
 
     def landed(self, flight: "Flight", reply: Reply, error: ProxyError | None) -> None:
         """It has its reply: answer its callers. `error`: what the reply is made of."""
-        ...
+        raise NotImplementedError
 
     def done(self, flight: "Flight") -> None:
         """It is over."""
-        ...
+        raise NotImplementedError
 
     def overdue(self, caller: "Caller") -> None:
         """The caller's time is over."""
-        ...
+        raise NotImplementedError
 
     def left(self, caller: "Caller") -> bool:
         """The caller is gone; True: there will be no answer for it."""
-        ...
+        raise NotImplementedError
 
     def crashed(self, flight: "Flight") -> None:
         """A defect of ours ended the flight; called while the exception is handled."""
-        ...
+        raise NotImplementedError
 
 
 class Caller(Deadline):

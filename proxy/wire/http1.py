@@ -15,7 +15,7 @@ from typing import Final, cast
 import httptools
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge, ResponseTimeout
-from proxy.messages import Reply, Sent, Source
+from proxy.messages import Reply, Sent, Source, Timeline
 from proxy.wire import connection
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
 from proxy.wire.connection import HTTP1, POLITE, Closing, Exchange
@@ -59,6 +59,7 @@ class Connection(connection.Connection):
         self._talkative = False
         self._timeout = 0.0  # of the exchange under way, in seconds
         self._due = 0.0  # its end
+        self._timeline = Timeline(0.0, 0.0)  # its caller's, or that of the last one
         self._forget()
 
     def _forget(self) -> None:
@@ -121,7 +122,7 @@ class Connection(connection.Connection):
         """IDLE ⇒ ACTIVE. See `connection.Connection`."""
         assert self.state is State.IDLE, self
         now = self._clock()
-        timeline = exchange.timeline
+        timeline = self._timeline = exchange.timeline
         timeline.reused = self.served > 0
         timeline.sent = now
         timeline.first_byte = 0.0
@@ -181,10 +182,8 @@ class Connection(connection.Connection):
     # --- reading a reply ---
 
     def _take(self, data: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        if not exchange.timeline.first_byte:
-            exchange.timeline.first_byte = self._clock()
+        if not self._timeline.first_byte:
+            self._timeline.first_byte = self._clock()
         position = 0
         while self._head is None:
             position = self._take_head(data, position)
@@ -292,7 +291,7 @@ class Connection(connection.Connection):
             self._stream.put(piece)
         self._pieces = []
         self._await_piece()
-        exchange.timeline.answered = self._clock()
+        self._timeline.answered = self._clock()
         exchange.answered(self._reply(head, b"", head.length, stream=self._stream))
 
     def _await_piece(self) -> None:
@@ -330,7 +329,7 @@ class Connection(connection.Connection):
         """The answer is whole: give the connection back first, so that what the answer sets off finds it."""
         exchange = self._exchange
         assert exchange is not None
-        now = exchange.timeline.answered = self._clock()
+        now = self._timeline.answered = self._clock()
         self._free(head, now, reusable=reusable)
         if head.status == 204:
             length = None
@@ -376,7 +375,7 @@ class Connection(connection.Connection):
         if stream is not None:
             stream.end(error)
         elif exchange is not None:
-            exchange.timeline.answered = self._clock()
+            self._timeline.answered = self._clock()
             exchange.failed(error)
 
     def _alarmed(self) -> None:
@@ -404,7 +403,7 @@ class Connection(connection.Connection):
         self._alarm.clear()
         if self._exchange is not None:
             error: ProxyError
-            if self._exchange.timeline.first_byte:
+            if self._timeline.first_byte:
                 error = IncompleteReply("The connection ended within the answer", sent=Sent.MAYBE)
             else:
                 error = ConnectionLost("The connection ended before an answer", sent=Sent.MAYBE)

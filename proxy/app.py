@@ -222,7 +222,7 @@ class App:
         """SERVING ⇒ DRAINING: callers are sent elsewhere, and served while they come. The end is the signal's."""
         if self.stage is Stage.SERVING:
             self.stage = Stage.DRAINING
-            self._listener.draining = True
+            self._listener.drain()
             _LOG.info("draining", extra={"fields": {"in_flight": self._pipeline.in_flight}})
         return {"stage": self.stage.name.lower(), "in_flight": self._pipeline.in_flight}
 

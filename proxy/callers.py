@@ -7,10 +7,11 @@ answer ever carries CORS fields, so that a browser would not show one to a page 
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
 from proxy.errors import Misdirected, RefusedError
 
-_REMEMBERED = 64
+_REMEMBERED: Final = 64
 
 
 class Callers:

@@ -10,14 +10,15 @@ import hmac
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.errors import DownstreamError, RefusedError, Unauthorized
 from proxy.secret import Secret
 from proxy.talon.routes import Surface
 
-DEFAULT = "default"
-HEADER = "Talon-Proxy-Application"
-_SCHEMES = (b"apikey-v1", b"bearer", b"managementkey-v1")
+DEFAULT: Final = "default"
+HEADER: Final = "Talon-Proxy-Application"
+_SCHEMES: Final = (b"apikey-v1", b"bearer", b"managementkey-v1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,37 @@
 
 import re
 from collections.abc import Callable
+from typing import Final
 
 from proxy.errors import PSEUDONYM, DownstreamError, LoopDetected
 from proxy.messages import Call, Fields
 from proxy.wire.fieldtable import FieldTable
 
-_COLLAPSED = b"Cache-Status: %b; fwd=bypass; collapsed\r\n" % PSEUDONYM  # RFC 9211 §2
-_VIA_LINE = b"Via: 1.1 %b\r\n" % PSEUDONYM
-_LONGEST_IDEMPOTENCY_KEY = 255  # talon-one-facts.md §3
+_TENTHS: Final = [b"%d.%d" % divmod(tenths, 10) for tenths in range(5000)]  # of a millisecond, spelled
+_COLLAPSED: Final = b"Cache-Status: %b; fwd=bypass; collapsed\r\n" % PSEUDONYM  # RFC 9211 §2
+_VIA_LINE: Final = b"Via: 1.1 %b\r\n" % PSEUDONYM
+_LONGEST_IDEMPOTENCY_KEY: Final = 255  # talon-one-facts.md §3
 # With one of these an answer is for this caller alone.
-_CONDITIONS = (b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range")
+_CONDITIONS: Final = (
+    b"if-match",
+    b"if-modified-since",
+    b"if-none-match",
+    b"if-range",
+    b"if-unmodified-since",
+    b"range",
+)
 # With these, equal calls have equal answers (design.md §5); Accept-Encoding as it is passed on, Idempotency-Key and
 # Content-Encoding are read for themselves.
-_CHANGE_THE_ANSWER = (b"accept", b"accept-language", b"api-key", b"content-signature", b"content-type", b"cookie")
-_CODINGS = (b"gzip", b"deflate", b"identity")  # that Talon.One may answer in: those that we can read
-_WITH_LENGTH = frozenset({b"POST", b"PUT", b"PATCH"})
+_CHANGE_THE_ANSWER: Final = (
+    b"accept",
+    b"accept-language",
+    b"api-key",
+    b"content-signature",
+    b"content-type",
+    b"cookie",
+)
+_CODINGS: Final = (b"gzip", b"deflate", b"identity")  # that Talon.One may answer in: those that we can read
+_WITH_LENGTH: Final = frozenset({b"POST", b"PUT", b"PATCH"})
 
 
 def request_table() -> FieldTable:
@@ -205,8 +221,8 @@ def _set_fetch_site(found: CallFields, value: bytes) -> None:
     found.fetch_site = value
 
 
-_REFUSED = re.compile(rb"q=0(?:\.0*)?")  # a quality of zero (RFC 9110 §12.4.2)
-_READERS: dict[bytes, Callable[[CallFields, bytes], None]] = {
+_REFUSED: Final = re.compile(rb"q=0(?:\.0*)?")  # a quality of zero (RFC 9110 §12.4.2)
+_READERS: Final[dict[bytes, Callable[[CallFields, bytes], None]]] = {
     **dict.fromkeys(_CONDITIONS, _set_alone),
     **{name: _changes(name) for name in _CHANGE_THE_ANSWER},
     b"accept-encoding": _accept_encoding,
@@ -247,10 +263,16 @@ def timed_lines(call: Call) -> bytes:
     timeline = call.timeline
     waited = timeline.waited
     own = timeline.ready - timeline.complete - timeline.upstream - waited
-    return b"X-Request-Id: %b\r\nServer-Timing: proxy;dur=%.1f, lane;dur=%.1f, upstream;dur=%.1f\r\n%b" % (
+    return b"X-Request-Id: %b\r\nServer-Timing: proxy;dur=%b, lane;dur=%b, upstream;dur=%b\r\n%b" % (
         call.request_id,
-        max(own, 0.0) * 1000,
-        waited * 1000,
-        timeline.upstream * 1000,
+        _milliseconds(own),
+        _milliseconds(waited),
+        _milliseconds(timeline.upstream),
         _COLLAPSED if timeline.joined else b"",
     )
+
+
+def _milliseconds(seconds: float) -> bytes:
+    """Spell a duration in milliseconds; below half a second from a table, which is a fifth of the time."""
+    tenths = int(seconds * 10000 + 0.5)
+    return _TENTHS[tenths] if 0 <= tenths < len(_TENTHS) else b"%.1f" % max(seconds * 1000, 0.0)

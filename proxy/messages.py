@@ -8,11 +8,11 @@ noted beside: `(lower-case name, value)`. Which fields cross and which are noted
 import http
 from collections.abc import AsyncIterator, Callable, Iterable
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 # (lower-case name, value)
 Noted = tuple[bytes, bytes]
-REASONS = {status.value: status.phrase.encode() for status in http.HTTPStatus}
+REASONS: Final = {status.value: status.phrase.encode() for status in http.HTTPStatus}
 
 
 class Sent(Enum):

@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy import fields
 from proxy.callers import Callers
@@ -31,7 +31,7 @@ from proxy.traffic.flights import Caller, Crew, Flight, State, Tower
 from proxy.traffic.traffic import Traffic
 from proxy.wire.wheel import Wheel
 
-_LOG = logging.getLogger(__name__)
+_LOG: Final = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -62,7 +62,7 @@ class Rules:
     never_join: frozenset[str] = frozenset()  # operations
 
 
-class Pipeline:
+class Pipeline(Tower):
     """Answers calls; the `Handler` of the listener."""
 
     def __init__(

@@ -3,6 +3,8 @@
 The pipeline asks it of every call, and `talon-proxy explain` of one that is never sent: so both say the same.
 """
 
+from typing import Final
+
 from proxy import fields
 from proxy.callers import Callers
 from proxy.credentials import Credentials, Grant
@@ -10,8 +12,8 @@ from proxy.errors import MethodNotAllowed, NotFound
 from proxy.messages import Call
 from proxy.talon.routes import Route, Routes, cut_base, split_application
 
-_HEALTH = b"/.health"
-_REPEATABLE = frozenset({b"PUT", b"DELETE"})  # two equal ones, one after the other, do what one does
+_HEALTH: Final = b"/.health"
+_REPEATABLE: Final = frozenset({b"PUT", b"DELETE"})  # two equal ones, one after the other, do what one does
 
 
 class Reception:

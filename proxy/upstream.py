@@ -12,6 +12,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import Final
 
 from proxy.keyset import KeySet
 from proxy.settings import Origin
@@ -22,8 +23,8 @@ from proxy.wire.fieldtable import FieldTable
 from proxy.wire.pool import Pool, PoolLimits
 from proxy.wire.wheel import Wheel
 
-_LOG = logging.getLogger(__name__)
-DIRECT = EgressRules()
+_LOG: Final = logging.getLogger(__name__)
+DIRECT: Final = EgressRules()
 
 
 class State(Enum):

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from proxy.errors import IncompleteReply, ProxyError
 from proxy.fields import request_table
 from proxy.messages import Answer, Call, Reply, Sent, Source
-from proxy.wire.downstream import LINGER, LINGER_BYTES, Connection, Handler, Limits, Phase, Timeouts
-from proxy.wire.heads import RequestLimits, RequestParser
+from proxy.wire.downstream import LINGER, LINGER_BYTES, Connection, House, Limits, Phase, Timeouts
+from proxy.wire.heads import RequestLimits
 from proxy.wire.rendering import DateLine
 from proxy.wire.wheel import STALL, TICK, Wheel
 from tests.clock import Time
@@ -172,38 +172,28 @@ def split_answers(out: bytes) -> list[Answered]:
 
 @dataclass
 class Bench:
-    """A connection and all that is around it; also the House and the Handler of it."""
+    """A connection and all that is around it; also the Handler of it."""
 
     timeouts: Timeouts = field(default_factory=lambda: Timeouts(10.0, 12.0, 30.0, 3600.0))
     pipeline: int = 32
-    admits: bool = True
-    handler: Handler = field(init=False)
+    connections: int = 10
     at_once: bool = False  # answer each call before `submit` returns
     taken: list[Taken] = field(default_factory=list)
     ended: list[tuple[bytes, bool]] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
-    forgotten: int = 0
-    draining: bool = False
-    kept_line: bytes = b"Connection: keep-alive\r\n"
 
     def __post_init__(self) -> None:
         self.time = Time()
         self.wheel = Wheel(self.time, self.time.call_later)
-        self.limits = Limits(RequestLimits(head=4096, fields=20, target=1024, body=10_000), self.pipeline, 10)
-        self.parser = RequestParser(self.limits.request, request_table())
-        self.date = DateLine(lambda: 0.0)
-        self.handler = self
+        request = RequestLimits(head=4096, fields=20, target=1024, body=10_000)
+        limits = Limits(request, self.pipeline, self.connections)
+        date = DateLine(lambda: 0.0)
+        self.house = House(self, self.wheel, request_table(), limits, self.timeouts, date=date)
         self.transport = FakeTransport()
-        self.connection = Connection(self)
+        self.connection = Connection(self.house)
         self.connection.connection_made(cast("asyncio.Transport", self.transport))
 
-    # --- House and Handler ---
-
-    def admit(self, connection: Connection) -> bool:
-        return self.admits
-
-    def forget(self, connection: Connection) -> None:
-        self.forgotten += 1
+    # --- the Handler ---
 
     def submit(self, call: Call, answer: Answer) -> Taken | None:
         taken = Taken(call, answer)
@@ -695,7 +685,7 @@ async def test_a_refusal_waits_for_the_answers_before_it(bench: Bench) -> None:
 
 
 async def test_too_many_connections_are_told_so() -> None:
-    with another(admits=False) as bench:
+    with another(connections=0) as bench:
         bench.feed(GET % 0)
 
         assert bench.statuses == [503]
@@ -703,7 +693,7 @@ async def test_too_many_connections_are_told_so() -> None:
         assert bench.lingers
         assert b"Retry-After" not in bench.transport.out
         bench.lose()
-        assert bench.forgotten == 1
+        assert not bench.house.connections
 
 
 @pytest.mark.parametrize(
@@ -780,7 +770,7 @@ async def test_an_answer_after_the_caller_left_goes_nowhere(bench: Bench) -> Non
     assert not bench.transport.out
     assert sorted(bench.ended) == [(b"/0", False), (b"/1", False)]
     assert [taken.left for taken in bench.taken] == [1, 0]
-    assert bench.forgotten == 1
+    assert not bench.house.connections
     assert repr(bench.connection) == "<Connection CLOSED unanswered=0>"
 
 
@@ -941,7 +931,7 @@ async def test_what_comes_during_a_stream_waits_its_turn(bench: Bench) -> None:
 
 async def test_a_draining_connection_closes_with_the_last_of_the_calls_it_took(bench: Bench) -> None:
     bench.feed(GET % 0 + GET % 1)
-    bench.draining = True
+    bench.house.draining = True
     bench.taken[0].reply()
     bench.taken[1].reply()
 
@@ -951,7 +941,7 @@ async def test_a_draining_connection_closes_with_the_last_of_the_calls_it_took(b
 
 async def test_a_call_whose_body_is_coming_is_taken_while_draining(bench: Bench) -> None:
     bench.feed(GET % 0 + b"PUT /1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
-    bench.draining = True
+    bench.house.draining = True
     bench.taken[0].reply()
     bench.feed(b"ok")
     bench.taken[1].reply()

@@ -10,14 +10,14 @@ from proxy.errors import ConnectionLost, ConnectionRefused, ProxyError
 from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
 from proxy.talon.keys import NOTHING
 from proxy.talon.routes import Routes, Surface
-from proxy.traffic.flights import Caller, Flight, State
+from proxy.traffic.flights import Caller, Crew, Flight, State, Tower
 from proxy.upstream import State as Serving
 from proxy.wire.connection import Connection
 from proxy.wire.dialing import Opened
 from tests.upstream_fakes import FakeClock, FakeStream, FakeUpstream, Silence
 
 
-class Rig:
+class Rig(Crew, Tower):
     """A flight with its crew, its tower and one caller; the crew sends whatever it can, and crashes if told so."""
 
     def __init__(self) -> None:

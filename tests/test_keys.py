@@ -227,7 +227,7 @@ def test_no_repr_tells_an_id() -> None:
     ],
 )
 def test_an_update_of_a_session_makes_a_profile_the_sessions(line: str, linking: bool) -> None:
-    assert keys.links(route(line)) is linking
+    assert keys.binds(route(line)) is linking
 
 
 # --- what decides the fate of an order ---

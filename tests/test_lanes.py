@@ -335,11 +335,11 @@ def test_a_login_that_was_never_sent_is_forgotten(shop: Shop) -> None:
     shop.reply_to(shop.session("s", "guest"))
     update = shop.session("s", number=1)
     login = shop.session("s", "jane")
-    assert shop.memory.profiles(("default", "s")) == ("guest", "jane")
+    assert shop.profiles(("default", "s")) == ("guest", "jane")
     login.waiter.leave()
     shop.reply_to(update)
 
-    assert shop.memory.profiles(("default", "s")) == ("guest",)
+    assert shop.profiles(("default", "s")) == ("guest",)
 
 
 def test_with_more_than_four_keys_a_call_goes_without_order_and_is_counted(shop: Shop) -> None:
@@ -635,7 +635,7 @@ def test_one_that_is_refused_leaves_nothing_behind() -> None:
         refused = shop.session("s", "q")
 
         assert refused.waiter is None
-        assert shop.memory.profiles(("default", "s")) == ("p",)
+        assert shop.profiles(("default", "s")) == ("p",)
         assert len(shop.lanes) == 2
         assert shop.read(b"/v1/customer_profiles/p/inventory").joined  # what was never admitted has sealed nothing
 

@@ -678,7 +678,7 @@ def test_after_an_answer_too_large_the_lane_goes_on(shop: Shop) -> None:
 
     assert first.failure == (502, b"http_response_body_size", None)
     assert shop.was_sent(second)
-    assert shop.memory.profiles(("default", "s")) == ("p",)
+    assert shop.profiles(("default", "s")) == ("p",)
 
 
 @pytest.mark.parametrize("quarantine", [0.0, 3.0])

@@ -219,7 +219,7 @@ async def test_who_has_just_connected_may_still_make_a_call() -> None:
 
 async def test_draining_loses_no_call_that_came_with_one_answered_at_once() -> None:
     async with running() as (upstream, proxy):
-        proxy.listener.draining = True
+        proxy.listener.drain()
         caller = await proxy.client()
         await caller.send(
             b"GET /.health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -237,7 +237,7 @@ async def test_draining_loses_no_call_that_came_with_one_answered_at_once() -> N
 async def test_draining_takes_no_call_behind_a_streamed_answer_that_promised_to_close() -> None:
     async with running(reply=1000) as (upstream, proxy):
         upstream.answer = None
-        proxy.listener.draining = True
+        proxy.listener.drain()
         caller = await proxy.client()
         await caller.send(b"GET /v2/customer_sessions/s HTTP/1.1\r\nHost: localhost\r\n\r\n")
         line, _ = await upstream.received()

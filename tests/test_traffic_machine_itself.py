@@ -14,12 +14,12 @@ from proxy import pipeline
 from proxy.errors import CallTimeout, LaneFull
 from proxy.messages import Answer, Call, Reply
 from proxy.pipeline import Pipeline
-from proxy.traffic import retries
+from proxy.traffic import lanes, retries
 from proxy.traffic.attempts import Attempts
 from proxy.traffic.flights import Caller, Flight, State
 from proxy.traffic.gates import Gates, Passenger
 from proxy.traffic.lanes import Ending, Lane, Lanes
-from proxy.traffic.memory import Memory
+from proxy.traffic.memory import Links
 from proxy.traffic.retries import Reason
 from tests.test_traffic_machine import TrafficMachine
 
@@ -83,11 +83,11 @@ def join_not_at_the_tail(patch: Patch) -> None:
 def join_without_a_lane(patch: Patch) -> None:
     inner = Lanes._admit_write
 
-    def admit(self: Lanes, flight: Flight) -> Flight:
+    def admit(self: Lanes, flight: Flight, links: Links | None) -> Flight:
         for older in _flights(self):
             if flight.fingerprint == older.fingerprint and flight.method == b"PUT" and self._takes(older):
                 return older
-        return inner(self, flight)
+        return inner(self, flight, links)
 
     _remember_flights(patch, admit)
 
@@ -174,11 +174,7 @@ def gate_is_wide_open(patch: Patch) -> None:
     ("answer", 0),
 )
 def profile_is_remembered_only_when_confirmed(patch: Patch) -> None:
-    def profiles(self: Memory, session: tuple[str, str]) -> tuple[str, ...]:
-        links = self._find(session)
-        return () if links is None else links.possible
-
-    patch.setattr(Memory, "profiles", profiles)
+    patch.setattr(Links, "profiles", property(lambda links: links.possible))
 
 
 # --- callers ---
@@ -289,12 +285,12 @@ def applications_are_not_told_apart(patch: Patch) -> None:
         made.fingerprint = made.fingerprint[:3]
         return made
 
-    def keys(self: Lanes, flight: Flight) -> tuple[tuple[str, str, str], ...]:
-        return tuple([(sort, "", name) for sort, _, name in inner_keys(self, flight)])
+    def keys(flight: Flight, links: Links | None) -> tuple[tuple[str, str, str], ...]:
+        return tuple([(sort, "", name) for sort, _, name in inner_keys(flight, links)])
 
-    inner_keys = Lanes._keys
+    inner_keys = lanes._keys
     patch.setattr(pipeline, "make_flight", flight)
-    patch.setattr(Lanes, "_keys", keys)
+    patch.setattr(lanes, "_keys", keys)
 
 
 @broken("answered twice", ("open", 1), ("ask", "update s1"), ("ask", "update s1"), ("answer", 0))
@@ -324,11 +320,14 @@ def no_depth(patch: Patch) -> None:
 # --- helpers of variants ---
 
 
-def _remember_flights(patch: Patch, admit_write: Callable[[Lanes, Flight], Flight] = Lanes._admit_write) -> None:
+_AdmitWrite = Callable[[Lanes, Flight, Links | None], Flight]
+
+
+def _remember_flights(patch: Patch, admit_write: _AdmitWrite = Lanes._admit_write) -> None:
     """Let lanes know every flight that was ever admitted, as `_flights` gives them."""
 
-    def admit(self: Lanes, flight: Flight) -> Flight:
-        place = admit_write(self, flight)
+    def admit(self: Lanes, flight: Flight, links: Links | None) -> Flight:
+        place = admit_write(self, flight, links)
         self.__dict__.setdefault("known", []).append(place)
         return place
 

@@ -131,6 +131,11 @@ class Shop:
             rules=pipeline or PipelineRules(total_timeout=15.0),
         )
 
+    def profiles(self, session: tuple[str, str]) -> tuple[str, ...]:
+        """Give the profiles that the memory has of a session."""
+        links = self.memory.find(session)
+        return () if links is None else links.profiles
+
     def submit(self, method: bytes, target: bytes, body: object = b"", *fields: tuple[bytes, bytes]) -> Shopper:
         """Give a complete call to the pipeline. `body`: bytes, or what becomes JSON."""
         crossing, noted, _ = request_table().sort([name + b": " + value for name, value in fields])

@@ -5,16 +5,16 @@ quarter of a call's CPU time. msgspec reads the whole body, checks it, and makes
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import msgspec
 
 from proxy.talon.operations import Pointer
 
 # What a reader raises: not JSON, nested too deep, or something else than an object or array on the way to a place.
-UNREADABLE = (msgspec.DecodeError, RecursionError)
+UNREADABLE: Final = (msgspec.DecodeError, RecursionError)
 Reader = Callable[[bytes], object]
-_ITEMS = "*"
+_ITEMS: Final = "*"
 
 
 def reader(pointers: Iterable[Pointer]) -> Reader:

@@ -6,10 +6,11 @@ a session or a profile was full (talon-one-facts.md §2). It is known by its tex
 
 import zlib
 from enum import Enum
+from typing import Final
 
-LONGEST = 64 * 1024  # bytes, compressed or not, that are read for the text
-_SIGN = b"too many requests are updating this "
-_EXISTS = b"already exists"
+LONGEST: Final = 64 * 1024  # bytes, compressed or not, that are read for the text
+_SIGN: Final = b"too many requests are updating this "
+_EXISTS: Final = b"already exists"
 
 
 class Kind(Enum):

@@ -7,6 +7,7 @@ Talon.One's to answer; it is told as a reason, and counted.
 """
 
 from enum import Enum
+from typing import Final
 
 import orjson
 
@@ -14,14 +15,14 @@ from proxy.talon import bodies
 from proxy.talon.operations import OPERATIONS, Operation, Pointer
 from proxy.talon.routes import Route
 
-_CUSTOMER_SESSION = "updateCustomerSessionV2"
-_LEGACY_SESSION = "updateCustomerSession"
-_CUSTOMER_PROFILE = "updateCustomerProfileV2"
+_CUSTOMER_SESSION: Final = "updateCustomerSessionV2"
+_LEGACY_SESSION: Final = "updateCustomerSession"
+_CUSTOMER_PROFILE: Final = "updateCustomerProfileV2"
 # Operations by which a session comes to a profile.
-_LINKING = frozenset({_CUSTOMER_SESSION, _LEGACY_SESSION})
-_FINAL_OPERATIONS = frozenset({"returnCartItems", "reopenCustomerSession"})
-_FINAL_STATES = frozenset({"closed", "cancelled", None})
-_READERS: dict[Operation, bodies.Reader] = {
+_LINKING: Final = frozenset({_CUSTOMER_SESSION, _LEGACY_SESSION})
+_FINAL_OPERATIONS: Final = frozenset({"returnCartItems", "reopenCustomerSession"})
+_FINAL_STATES: Final = frozenset({"closed", "cancelled", None})
+_READERS: Final[dict[Operation, bodies.Reader]] = {
     operation: bodies.reader(operation.session.pointers + operation.profile.pointers)
     for operation in OPERATIONS
     if operation.session.pointers or operation.profile.pointers
@@ -53,7 +54,7 @@ class Names:
         return f"<Names session={self.session is not None} profiles={len(self.profiles)} unkeyed={self.unkeyed}>"
 
 
-NOTHING = Names(None, (), None)
+NOTHING: Final = Names(None, (), None)
 
 
 def names(route: Route, body: bytes, *, encoded: bool, limit: int) -> Names:
@@ -85,7 +86,7 @@ def names(route: Route, body: bytes, *, encoded: bool, limit: int) -> Names:
     return Names(session, tuple(in_order), unkeyed)
 
 
-def links(route: Route) -> bool:
+def binds(route: Route) -> bool:
     """Tell whether the call, if it succeeds, makes the profile it names the session's."""
     return route.operation.name in _LINKING and not route.dry
 

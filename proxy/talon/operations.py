@@ -8,6 +8,7 @@ that are forwarded without being in the table. Nothing here looks at a call; `ro
 import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Final
 
 # A JSON pointer (RFC 6901) split into its tokens; `*` stands for every item of an array.
 Pointer = tuple[str, ...]
@@ -96,15 +97,15 @@ def _ids(places: str, template: str) -> Ids:
     return Ids(positions[0] if positions else None, tuple(pointers))
 
 
-_SESSION = frozenset({Conflict.SESSION})
-_PROFILE = frozenset({Conflict.PROFILE})
-_EXISTS = frozenset({Conflict.EXISTS})
+_SESSION: Final = frozenset({Conflict.SESSION})
+_PROFILE: Final = frozenset({Conflict.PROFILE})
+_EXISTS: Final = frozenset({Conflict.EXISTS})
 
-_CARD = "/v1/loyalty_programs/{loyaltyProgramId}/cards/{loyaltyCardId}"
-_CARD_V2 = "/v2/loyalty_programs/{loyaltyProgramId}/cards/{loyaltyCardId}"
-_LOYALTY = "/v1/loyalty_programs/{loyaltyProgramId}/profile/{integrationId}"
+_CARD: Final = "/v1/loyalty_programs/{loyaltyProgramId}/cards/{loyaltyCardId}"
+_CARD_V2: Final = "/v2/loyalty_programs/{loyaltyProgramId}/cards/{loyaltyCardId}"
+_LOYALTY: Final = "/v1/loyalty_programs/{loyaltyProgramId}/profile/{integrationId}"
 
-_INTEGRATION = (
+_INTEGRATION: Final = (
     _operation(
         "updateCustomerSessionV2",
         "PUT /v2/customer_sessions/{customerSessionId}",
@@ -299,7 +300,7 @@ _INTEGRATION = (
 )
 
 # No longer documented: whether their `dry` works is not known, so that they always count as writes.
-_LEGACY = (
+_LEGACY: Final = (
     _operation(
         "updateCustomerSession",
         "PUT /v1/customer_sessions/{customerSessionId}",
@@ -324,15 +325,15 @@ _LEGACY = (
 )
 
 # Forwarded without being known: their method says what they do (`Route.kind`).
-_STAND_INS = (
+_STAND_INS: Final = (
     Operation("other", b"*", "", Kind.WRITE),
     Operation("management", b"*", "", Kind.WRITE),
 )
 
 # Dense, so that arrays may be indexed by `Operation.index`.
-OPERATIONS: tuple[Operation, ...] = tuple(
+OPERATIONS: Final[tuple[Operation, ...]] = tuple(
     replace(operation, index=index) for index, operation in enumerate(_INTEGRATION + _LEGACY + _STAND_INS)
 )
-LISTED: tuple[Operation, ...] = OPERATIONS[: -len(_STAND_INS)]
-OTHER: Operation = OPERATIONS[-2]
-MANAGEMENT: Operation = OPERATIONS[-1]
+LISTED: Final[tuple[Operation, ...]] = OPERATIONS[: -len(_STAND_INS)]
+OTHER: Final[Operation] = OPERATIONS[-2]
+MANAGEMENT: Final[Operation] = OPERATIONS[-1]

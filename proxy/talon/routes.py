@@ -13,18 +13,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from proxy.errors import DownstreamError, MethodNotAllowed, NotFound, RefusedError
 from proxy.talon.operations import LISTED, MANAGEMENT, OTHER, Kind, Operation
 
-METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH")
-READING = frozenset({b"GET", b"HEAD"})
-VERSIONS = frozenset({b"v1", b"v2", b"v3"})
+METHODS: Final = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH")
+READING: Final = frozenset({b"GET", b"HEAD"})
+VERSIONS: Final = frozenset({b"v1", b"v2", b"v3"})
 # Values that Go's `strconv.ParseBool`, which reads Talon.One's queries, takes for true.
-TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 # As a number: what is looked for in bytes is taken for one first, and an exception raised and dropped where it is not.
-_PERCENT = ord("%")
+_PERCENT: Final = ord("%")
 
 
 class Surface(Enum):
@@ -146,29 +147,31 @@ def cut_base(target: bytes, base_path: bytes) -> bytes | None:
 
 # --- texts ----------------------------------------------------------------------------------------------------
 
-_VERSION = "Only paths under /v1/, /v2/ and /v3/ are forwarded"
-_EMPTY_SEGMENT = "The path has an empty segment: set the SDK's base URL without a trailing slash, and send no empty id"
-_TEMPLATE = "The Integration API has no such path; `routes.extra` can add it"
-_METHOD = "The path does not take this method"
-_NO_MANAGEMENT = "The Management API is not forwarded; `management.api_key` or `routes.extra` can open it"
-_SPELLING = "The first path segment after the version is spelled in a way that is not forwarded"
-_BYTES = "The path holds a byte, raw or percent-encoded, that is not forwarded"
-_DOTS = "The path holds a dot segment, raw or percent-encoded"
+_VERSION: Final = "Only paths under /v1/, /v2/ and /v3/ are forwarded"
+_EMPTY_SEGMENT: Final = (
+    "The path has an empty segment: set the SDK's base URL without a trailing slash, and send no empty id"
+)
+_TEMPLATE: Final = "The Integration API has no such path; `routes.extra` can add it"
+_METHOD: Final = "The path does not take this method"
+_NO_MANAGEMENT: Final = "The Management API is not forwarded; `management.api_key` or `routes.extra` can open it"
+_SPELLING: Final = "The first path segment after the version is spelled in a way that is not forwarded"
+_BYTES: Final = "The path holds a byte, raw or percent-encoded, that is not forwarded"
+_DOTS: Final = "The path holds a dot segment, raw or percent-encoded"
 
 
 # --- what no path may hold ------------------------------------------------------------------------------------
 
 # Bytes that need no second look.
-_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-_~!$&'()*+,:;=@"
+_PLAIN: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/-_~!$&'()*+,:;=@"
 # A target is ASCII without space (RFC 9112 §3.2); `#` starts a fragment, which is never sent.
-_RAW = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"\\#")
-_DECODED = bytes(byte for byte in range(0x20, 0x100) if byte not in b"\\\x7f")
+_RAW: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"\\#")
+_DECODED: Final = bytes(byte for byte in range(0x20, 0x100) if byte not in b"\\\x7f")
 # `.`, `/` and `\` in the overlong UTF-8 that lax decoders take.
-_OVERLONG = re.compile(rb"\xc0[\xae\xaf]|\xc1\x9c")
+_OVERLONG: Final = re.compile(rb"\xc0[\xae\xaf]|\xc1\x9c")
 # Some servers cut `;…` off a segment before they resolve it.
-_DOT_SEGMENT = re.compile(rb"(?:^|[/\\])\.\.?(?=[/\\;]|\Z)")
+_DOT_SEGMENT: Final = re.compile(rb"(?:^|[/\\])\.\.?(?=[/\\;]|\Z)")
 # A server decodes once, a gateway before it once more; one for good measure.
-_DECODINGS = 3
+_DECODINGS: Final = 3
 
 
 def _inspect(path: bytes) -> None:
@@ -248,7 +251,7 @@ def _row(operation: Operation, method: bytes, template: str) -> _Row:
 
 
 # Its first segment is a plain literal: anything else would open a whole version of the API, or an odd spelling.
-_EXTRA = re.compile(
+_EXTRA: Final = re.compile(
     r"(?P<method>\*|[A-Z]+) (?P<template>/v[123]/[a-z0-9_-]+(?:/(?:[A-Za-z0-9_-][A-Za-z0-9._~-]*|{\w+}))*)"
 )
 
@@ -276,8 +279,8 @@ def _is_dry(query: bytes, operation: Operation) -> bool:
     )
 
 
-_LISTED = _node([_row(operation, operation.method, operation.template) for operation in LISTED])
+_LISTED: Final = _node([_row(operation, operation.method, operation.template) for operation in LISTED])
 # First segments that belong to the Integration API: below them only the table passes.
-_OWNED = frozenset(tuple(operation.template.encode().split(b"/")[1:3]) for operation in LISTED)
-_FIRST = re.compile(rb"[A-Za-z0-9_-]+")
-_APPLICATION = re.compile(rb"/app/([a-z0-9][a-z0-9_-]{0,62})(/.*)", re.DOTALL)
+_OWNED: Final = frozenset(tuple(operation.template.encode().split(b"/")[1:3]) for operation in LISTED)
+_FIRST: Final = re.compile(rb"[A-Za-z0-9_-]+")
+_APPLICATION: Final = re.compile(rb"/app/([a-z0-9][a-z0-9_-]{0,62})(/.*)", re.DOTALL)

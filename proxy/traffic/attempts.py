@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from proxy.errors import (
     CallTimeout,
@@ -36,7 +37,7 @@ from proxy.talon.routes import Surface
 from proxy.traffic import retries
 from proxy.traffic.circuit import Circuit
 from proxy.traffic.circuit import State as Circuits
-from proxy.traffic.flights import Flight, Permit, Place, State
+from proxy.traffic.flights import Crew, Flight, Permit, Place, State
 from proxy.traffic.gates import Gates
 from proxy.traffic.hold import Hold
 from proxy.traffic.lanes import Ending, Lanes
@@ -49,11 +50,11 @@ from proxy.upstream import Generation, Upstream
 from proxy.upstream import State as Serving
 from proxy.wire.connection import Connection
 
-_LOG = logging.getLogger(__name__)
+_LOG: Final = logging.getLogger(__name__)
 # Failures that say something of Talon.One, or of the way to it.
-_FELT = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
+_FELT: Final = frozenset({Category.DNS, Category.CONNECT, Category.TLS, Category.TIMEOUT})
 
-REFUSAL_EVERY = 60.0  # seconds between two complaints about the keys of one Application (U21)
+REFUSAL_EVERY: Final = 60.0  # seconds between two complaints about the keys of one Application (U21)
 
 
 class Abandoned(Enum):
@@ -79,7 +80,7 @@ class Rules:
     retries: RetryRules = field(default_factory=RetryRules)
 
 
-class Attempts:
+class Attempts(Crew):
     """Makes the attempts of all flights, and lands them."""
 
     def __init__(
@@ -181,15 +182,18 @@ class Attempts:
             self._refuse(flight)
         elif self._limit.enter(flight):
             flight.permit = Permit.HELD
-            self.start(flight)
+            self._start(flight)
         else:
             flight.queue_up()
 
     def start(self, flight: Flight) -> None:
         """See `flights.Crew`."""
-        if not self._goes(flight):
+        if self._goes(flight):
+            self._start(flight)
+        else:
             self._end_unsent(flight)
-            return
+
+    def _start(self, flight: Flight) -> None:
         if self._hold is not None and self._held(flight):
             return
         flight.timeline.tries += 1
@@ -601,7 +605,7 @@ class Attempts:
         self._stopping = self._hurried = True
 
 
-_KNOWN_UNEXECUTED = frozenset({Reason.CONFLICT, Reason.CONNECTION, Reason.KEY})
+_KNOWN_UNEXECUTED: Final = frozenset({Reason.CONFLICT, Reason.CONNECTION, Reason.KEY})
 
 
 def _bound(flight: Flight) -> bool:

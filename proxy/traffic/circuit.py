@@ -9,13 +9,14 @@ OPEN, one call a second is let through to see whether it is over.
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
-IN_A_ROW = 5
-LEAST_CALLS = 20
-SHARE = 0.5
-LEAST_KEYS = 5
-WINDOW = 10  # seconds
-TRIAL_AFTER = 1.0  # seconds
+IN_A_ROW: Final = 5
+LEAST_CALLS: Final = 20
+SHARE: Final = 0.5
+LEAST_KEYS: Final = 5
+WINDOW: Final = 10  # seconds
+TRIAL_AFTER: Final = 1.0  # seconds
 
 
 class State(Enum):

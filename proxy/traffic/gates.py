@@ -9,9 +9,9 @@ A gate promises no order, and is left when the answer is decided: nothing that h
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-PROFILE_WIDTH = 3
+PROFILE_WIDTH: Final = 3
 
 # What a lane or gate is for: its sort, where the id belongs, the id.
 Key = tuple[str, str, str]

@@ -13,22 +13,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from proxy.errors import Busy, LaneFull
-from proxy.talon.keys import Unkeyed, links
+from proxy.talon.keys import Unkeyed, binds
 from proxy.talon.routes import Surface
 from proxy.traffic.flights import Flight, State
 from proxy.traffic.gates import PROFILE_WIDTH, Gates, Key
 from proxy.traffic.limit import Limit
-from proxy.traffic.memory import Memory
+from proxy.traffic.memory import Links, Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Sharing
 
-MOST = 4  # lanes and gates of one write: a login names the session, the old and the new profile
-COLLIDES = 3  # unfinished writes of a key, beyond which Talon.One would have answered 409
+MOST: Final = 4  # lanes and gates of one write: a login names the session, the old and the new profile
+COLLIDES: Final = 3  # unfinished writes of a key, beyond which Talon.One would have answered 409
 # Flights of one lane or gate beyond those that somebody waits for: abandoned ones keep their place.
-UNFINISHED_PER_DEPTH = 8
-GATED_PER_DEPTH = 32
+UNFINISHED_PER_DEPTH: Final = 8
+GATED_PER_DEPTH: Final = 32
 _SESSION, _PROFILE = "session", "profile"
 
 
@@ -117,23 +118,11 @@ class Lanes:
         """
         if flight.names.unkeyed is not None:
             self.unkeyed[flight.names.unkeyed] += 1
-        flight.keys = self._keys(flight)
-        return self._admit_read(flight) if flight.route.reads else self._admit_write(flight)
-
-    def _keys(self, flight: Flight) -> tuple[Key, ...]:
-        """Give all sessions and profiles that a call concerns, as far as the call and the memory tell."""
-        names, application = flight.names, flight.grant.application
-        profiles = names.profiles
-        session = names.session
-        if session is None:
-            return tuple([(_PROFILE, application.environment, profile) for profile in profiles])
-        if not profiles or links(flight.route):
-            remembered = self.memory.profiles((application.name, session))
-            if remembered and remembered != profiles:
-                profiles = tuple(dict.fromkeys(profiles + remembered))
-        keys = [(_SESSION, application.name, session)]
-        keys += [(_PROFILE, application.environment, profile) for profile in profiles]
-        return tuple(keys)
+        session = flight.names.session
+        # Looked up once: to look there costs more than all the rest of this, it is never in the CPU's caches.
+        links = None if session is None else self.memory.find((flight.grant.application.name, session))
+        flight.keys = _keys(flight, links)
+        return self._admit_read(flight) if flight.route.reads else self._admit_write(flight, links)
 
     def _admit_read(self, flight: Flight) -> Flight:
         if flight.shares:
@@ -150,8 +139,8 @@ class Lanes:
             ]
         return flight
 
-    def _admit_write(self, flight: Flight) -> Flight:
-        ordered, gated = self._places(flight) if self._rules.enabled and flight.ordered else ((), ())
+    def _admit_write(self, flight: Flight, links: Links | None) -> Flight:
+        ordered, gated = self._places(flight, links) if self._rules.enabled and flight.ordered else ((), ())
         lanes = [self._lanes.get(key) for key in ordered]
         tail = self._common_tail(lanes, flight) if lanes else None
         if tail is not None:
@@ -160,21 +149,21 @@ class Lanes:
         self._check_room(lanes, gated)
         self.seal(flight)
         if lanes:
-            self._follow(flight, [lane or self._lane(key) for lane, key in zip(lanes, ordered, strict=True)])
+            self._follow(flight, ordered, lanes)
         if gated:
             flight.gates = [self.gates.at(key, PROFILE_WIDTH) for key in gated]
         if _crowded(flight):
             self.conflicts_avoided += 1
-        self._remember(flight)
+        if self._rules.enabled:
+            self._remember(flight, links)
         return flight
 
-    def _places(self, flight: Flight) -> tuple[Sequence[Key], Sequence[Key]]:
+    def _places(self, flight: Flight, links: Links | None) -> tuple[Sequence[Key], Sequence[Key]]:
         """Give the keys on which a write is ordered, and those at which it passes a gate."""
         names, application = flight.names, flight.grant.application
         if names.session is not None:
             for profile in names.profiles:
-                # To look there costs more than all the rest of this: it is large, and so never in the CPU's caches.
-                if not self.memory.knows((application.name, names.session), profile):
+                if links is None or not links.knows(profile, flight.timeline.complete):
                     self.sharing.named((application.environment, profile), names.session)
         keys = flight.keys
         if len(keys) > MOST:
@@ -184,6 +173,8 @@ class Lanes:
             # Two with the same Idempotency-Key are one call, whatever it is about.
             key = flight.idempotency_key
             return ([("idempotency", application.name, key.decode("latin-1"))] if key else ()), ()
+        if not self.sharing.any:
+            return keys, ()
         gated = [key for key in keys if key[0] == _PROFILE and self.sharing.shared((key[1], key[2]))]
         return (([key for key in keys if key not in gated], gated)) if gated else (keys, ())
 
@@ -220,11 +211,16 @@ class Lanes:
         lane = self._lanes[key] = Lane(key)
         return lane
 
-    def _follow(self, flight: Flight, lanes: Sequence[Lane]) -> None:
-        """Become the tail of all its lanes, in one step."""
+    def _follow(self, flight: Flight, keys: Sequence[Key], found: Sequence[Lane | None]) -> None:
+        """Become the tail of all its lanes, in one step; `found`: those that there are already."""
+        lanes: list[Lane] = []
         flight.lanes = lanes
         flight.counted = True
-        for lane in lanes:
+        for position, key in enumerate(keys):
+            lane = found[position]
+            if lane is None:
+                lane = self._lane(key)
+            lanes.append(lane)
             tail = lane.tail
             # Once for each flight ahead, also where it is the tail of two lanes.
             if tail is not None and (not tail.followers or tail.followers[-1] is not flight):
@@ -236,22 +232,22 @@ class Lanes:
         if flight.ahead:
             self.waiting += 1
 
-    def _remember(self, flight: Flight) -> None:
+    def _remember(self, flight: Flight, links: Links | None) -> None:
         """Note the profile that a write may give its session."""
         names = flight.names
-        if self._rules.enabled and names.session is not None and names.profiles and links(flight.route):
-            session, profile = (flight.grant.application.name, names.session), names.profiles[0]
-            if not self.memory.knows(session, profile):
+        if names.session is not None and names.profiles and binds(flight.route):
+            profile = names.profiles[0]
+            if links is None or not links.knows(profile, flight.timeline.complete):
                 flight.linked = True
-                self.memory.admitted(session, profile)
+                self.memory.admitted((flight.grant.application.name, names.session), profile)
 
     # --- reads and writes ---
 
     def seal(self, flight: Flight) -> None:
         """A write is admitted, or may have been executed: nobody joins a read that began before."""
-        names, environment = flight.names, flight.grant.application.environment
         if not len(self.reads):
             return
+        names, environment = flight.names, flight.grant.application.environment
         if flight.grant.surface is Surface.MANAGEMENT:
             self.reads.seal_all()
         elif not flight.keys or names.unkeyed is not None or flight.keys[-1][0] == _SESSION:
@@ -328,6 +324,22 @@ class Lanes:
         """Give the seconds that the longest waiting of these flights has waited."""
         now = self._clock()
         return max((now - flight.timeline.complete for flight in flights if flight.ahead), default=0.0)
+
+
+def _keys(flight: Flight, links: Links | None) -> tuple[Key, ...]:
+    """Give all sessions and profiles that a call concerns, as far as the call and the memory tell."""
+    names, application = flight.names, flight.grant.application
+    profiles = names.profiles
+    session = names.session
+    if links is not None and (not profiles or binds(flight.route)):
+        remembered = links.profiles
+        if remembered and remembered != profiles:
+            profiles = tuple(dict.fromkeys(profiles + remembered))
+    if session is not None and len(profiles) == 1:  # as nearly every call
+        return (_SESSION, application.name, session), (_PROFILE, application.environment, profiles[0])
+    keys = [] if session is None else [(_SESSION, application.name, session)]
+    keys += [(_PROFILE, application.environment, profile) for profile in profiles]
+    return tuple(keys)
 
 
 def _crowded(flight: Flight) -> bool:

@@ -11,15 +11,16 @@ some 0.5 KB.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
-IDLE = 3600.0  # seconds
-FRESH = 60.0  # seconds in which nothing is noted anew
+IDLE: Final = 3600.0  # seconds
+FRESH: Final = 60.0  # seconds in which nothing is noted anew
 
 # Application and session id.
 Session = tuple[str, str]
 
 
-class _Links:
+class Links:
     """Of one session."""
 
     __slots__ = ("confirmed", "pending", "possible", "used")
@@ -30,6 +31,20 @@ class _Links:
         self.confirmed = -IDLE  # the last time
         self.used = 0.0
 
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Give every profile that the session may belong to."""
+        if not self.pending:
+            return self.possible
+        return tuple(dict.fromkeys((*self.possible, *self.pending)))
+
+    def knows(self, profile: str, now: float) -> bool:
+        """Tell whether naming this profile again says nothing new.
+
+        It was confirmed within the last minute, and the session may belong to no other.
+        """
+        return not self.pending and self.possible == (profile,) and self.confirmed >= now - FRESH
+
 
 class Memory:
     """Profiles by session."""
@@ -37,7 +52,7 @@ class Memory:
     def __init__(self, size: int, clock: Callable[[], float]) -> None:
         self.size = size  # sessions remembered at most
         self._clock = clock
-        self._sessions: OrderedDict[Session, _Links] = OrderedDict()
+        self._sessions: OrderedDict[Session, Links] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -45,33 +60,24 @@ class Memory:
     def __repr__(self) -> str:
         return f"<Memory sessions={len(self)}>"
 
-    def profiles(self, session: Session) -> tuple[str, ...]:
-        """Give every profile that the session may belong to."""
-        links = self._find(session)
-        if links is None:
-            return ()
-        if not links.pending:
-            return links.possible
-        return tuple(dict.fromkeys((*links.possible, *links.pending)))
-
-    def knows(self, session: Session, profile: str) -> bool:
-        """Tell whether naming this profile again says nothing new.
-
-        It was confirmed within the last minute, and the session may belong to no other.
-        """
+    def find(self, session: Session) -> Links | None:
+        """Give what is remembered of a session that is named now."""
         links = self._sessions.get(session)
-        return (
-            links is not None
-            and not links.pending
-            and links.possible == (profile,)
-            and links.confirmed >= self._clock() - FRESH
-        )
+        if links is None:
+            return None
+        now = self._clock()
+        if links.used < now - IDLE and not links.pending:
+            del self._sessions[session]
+            return None
+        self._sessions.move_to_end(session)
+        links.used = now
+        return links
 
     def admitted(self, session: Session, profile: str) -> None:
         """Note that a call under way names this profile. One of the three below must follow."""
-        links = self._find(session)
+        links = self.find(session)
         if links is None:
-            links = self._sessions[session] = _Links()
+            links = self._sessions[session] = Links()
             links.used = self._clock()
             self._forget()
         links.pending = (*links.pending, profile)
@@ -94,19 +100,7 @@ class Memory:
             # More than a call can stand in lanes for is of no use.
             links.possible = (*links.possible[-2:], profile)
 
-    def _find(self, session: Session) -> _Links | None:
-        links = self._sessions.get(session)
-        if links is None:
-            return None
-        now = self._clock()
-        if links.used < now - IDLE and not links.pending:
-            del self._sessions[session]
-            return None
-        self._sessions.move_to_end(session)
-        links.used = now
-        return links
-
-    def _settled(self, session: Session, profile: str) -> _Links | None:
+    def _settled(self, session: Session, profile: str) -> Links | None:
         links = self._sessions.get(session)
         if links is None:
             return None  # forgotten meanwhile: there were too many

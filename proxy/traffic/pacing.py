@@ -6,10 +6,11 @@ An endpoint is method and path without its ids. Calls beyond the rate wait their
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final
 
-LONGEST = 10.0  # seconds that a call may wait
-ENDPOINTS = 256  # remembered, the latest used
-_ID = re.compile(rb"/[^/]*[0-9%][^/]*")
+LONGEST: Final = 10.0  # seconds that a call may wait
+ENDPOINTS: Final = 256  # remembered, the latest used
+_ID: Final = re.compile(rb"/[^/]*[0-9%][^/]*")
 
 
 class Pacing:

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from proxy.errors import (
     ConnectionLost,
@@ -20,13 +21,14 @@ from proxy.errors import (
 from proxy.messages import Timeline
 from proxy.wire.dialing import is_permanent
 
-IDLE_CLOSE = 0.25  # seconds after the first written byte within which a reused connection may have been closed before
-STATUS_WAIT = 0.1, 0.3  # seconds, from and to, before a read is repeated that Talon.One could not answer
-THROTTLED_WAIT = 0.4, 1.0  # three calls a second are taken per endpoint
-UNAVAILABLE = frozenset({502, 503, 504})
-UNKNOWN = frozenset({502, 504})  # a gateway's word for "I do not know what became of it"
-TOO_MANY = 429
-CONFLICT = 409
+# Seconds after the first written byte within which a reused connection may have been closed before.
+IDLE_CLOSE: Final = 0.25
+STATUS_WAIT: Final = 0.1, 0.3  # seconds, from and to, before a read is repeated that Talon.One could not answer
+THROTTLED_WAIT: Final = 0.4, 1.0  # three calls a second are taken per endpoint
+UNAVAILABLE: Final = frozenset({502, 503, 504})
+UNKNOWN: Final = frozenset({502, 504})  # a gateway's word for "I do not know what became of it"
+TOO_MANY: Final = 429
+CONFLICT: Final = 409
 
 
 class Reason(Enum):

@@ -10,8 +10,9 @@ Bounded: the profiles that were named last, and of each a handful of sessions.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Final
 
-WINDOW = 600.0  # seconds
+WINDOW: Final = 600.0  # seconds
 
 # Environment and profile id.
 Profile = tuple[str, str]
@@ -77,6 +78,11 @@ class Sharing:
                 self._shared.add(profile)
                 self._began(profile)
             seen.shared_until = now + WINDOW
+
+    @property
+    def any(self) -> bool:
+        """Some profile may be shared."""
+        return bool(self._listed or self._shared)
 
     def shared(self, profile: Profile) -> bool:
         """Tell whether this profile has a gate, and no lane."""

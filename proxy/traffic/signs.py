@@ -9,14 +9,15 @@ settings say.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Final
 
 from proxy.errors import CertificateError, ProxyError
 from proxy.messages import Reply
 
 # Of the fields of a web page. By these and not by the body, which may be compressed.
-PAGE = b"text/html"
-ENOUGH = 5  # in a row, of different operations
-ENOUGH_ALIKE = 20  # in a row, of one operation
+PAGE: Final = b"text/html"
+ENOUGH: Final = 5  # in a row, of different operations
+ENOUGH_ALIKE: Final = 20  # in a row, of one operation
 
 
 class Sign(Enum):
@@ -27,12 +28,12 @@ class Sign(Enum):
     CERTIFICATE = "certificate"
 
 
-ADVICE = {
+ADVICE: Final = {
     Sign.REDIRECT: "every call is answered with a redirect, which is never followed",
     Sign.WEB_PAGE: "every call is answered with a web page",
     Sign.CERTIFICATE: "the certificate there is for other names, or not trusted",
 }
-WHAT_TO_DO = "; has the cluster moved? `talon-proxy switch URL` points the proxy at the new URL"
+WHAT_TO_DO: Final = "; has the cluster moved? `talon-proxy switch URL` points the proxy at the new URL"
 
 
 @dataclass(slots=True)

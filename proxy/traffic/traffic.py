@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from proxy.traffic.attempts import Attempts
 from proxy.traffic.attempts import Rules as AttemptRules
@@ -15,7 +16,7 @@ from proxy.traffic.sharing import Profile, Sharing
 from proxy.traffic.signs import Suspicion
 from proxy.upstream import Upstream
 
-PROFILES = 2_000  # watched for being shared; one that matters is named far more often than so many others
+PROFILES: Final = 2_000  # watched for being shared; one that matters is named far more often than so many others
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ was not executed, so whatever it was may be sent again.
 
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.keyset import ApiKey, Ring
 from proxy.messages import Reply
@@ -16,8 +16,8 @@ from proxy.messages import Reply
 if TYPE_CHECKING:
     from proxy.traffic.flights import Flight
 
-UNAUTHORIZED = 401
-PAUSE = 10.0  # seconds between two trials of one Application that found no good key
+UNAUTHORIZED: Final = 401
+PAUSE: Final = 10.0  # seconds between two trials of one Application that found no good key
 
 
 class Verdict(Enum):

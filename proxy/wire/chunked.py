@@ -7,11 +7,12 @@ trailers are checked, then dropped (RFC 9110 §6.5.1).
 
 import re
 from enum import Enum, auto
+from typing import Final
 
-MAX_EXTENSIONS = 4096  # bytes over the whole body
-MAX_TRAILERS = 8192  # bytes
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+MAX_EXTENSIONS: Final = 4096  # bytes over the whole body
+MAX_TRAILERS: Final = 8192  # bytes
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;[\t\x20-\x7e\x80-\xff]*)?)")
+_TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 
 
 class BadChunk(Exception):
@@ -27,7 +28,7 @@ class _Part(Enum):
 
 
 # What a line may look like before its CRLF has come: a wrong one is told at once, since its end may never come.
-_UNFINISHED = {
+_UNFINISHED: Final = {
     _Part.SIZE: re.compile(rb"(?:[0-9A-Fa-f]{0,16}|[0-9A-Fa-f]{1,16};[\t\x20-\x7e\x80-\xff]*)\r?"),
     _Part.DATA_END: re.compile(rb"\r?"),
     _Part.TRAILERS: re.compile(

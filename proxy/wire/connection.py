@@ -7,7 +7,7 @@ slots out and takes them back; the connection says how many there are, and when 
 import asyncio
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.errors import ProxyError
 from proxy.messages import Reply, Timeline
@@ -27,7 +27,7 @@ class Closing(Enum):
     PEER = "peer"
 
 
-POLITE = (Closing.IDLE, Closing.AGE, Closing.SWITCH)  # the peer has done nothing wrong: say goodbye
+POLITE: Final = (Closing.IDLE, Closing.AGE, Closing.SWITCH)  # the peer has done nothing wrong: say goodbye
 
 
 class Exchange(Protocol):

@@ -5,7 +5,9 @@ once is expected for a minute more; after that, half of what was not needed is f
 shop is back at few connections within some minutes, and never drops many at once.
 """
 
-EBB = 60.0  # seconds from one ebb to the next
+from typing import Final
+
+EBB: Final = 60.0  # seconds from one ebb to the next
 
 
 class Demand:

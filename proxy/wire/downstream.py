@@ -15,7 +15,7 @@ import struct
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -32,6 +32,7 @@ from proxy.errors import (
 )
 from proxy.messages import Answer, Call, Reply, Source, Timeline
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
+from proxy.wire.fieldtable import FieldTable
 from proxy.wire.heads import (
     METHODS,
     RequestHead,
@@ -44,13 +45,13 @@ from proxy.wire.heads import (
 from proxy.wire.rendering import CONTINUE, LAST_CHUNK, DateLine, chunk, has_body, render_head
 from proxy.wire.wheel import NEVER, Wheel
 
-LINGER = 1.0  # seconds a refused caller may go on sending before the connection is closed under it
-FIRST_CALL = 1.0  # seconds that a new connection has for its call when the listener closes meanwhile
-LINGER_BYTES = 64 << 20  # many callers read only after they have sent all of what was too large
-JOIN_BELOW = 65536  # head and body go out as one piece below this size
-_CLOSE = b"Connection: close\r\n"
-_RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: do not say goodbye
-_ALLOW = ", ".join(sorted(method.decode() for method in METHODS)).encode()
+LINGER: Final = 1.0  # seconds a refused caller may go on sending before the connection is closed under it
+FIRST_CALL: Final = 1.0  # seconds that a new connection has for its call when the listener closes meanwhile
+LINGER_BYTES: Final = 64 << 20  # many callers read only after they have sent all of what was too large
+JOIN_BELOW: Final = 65536  # head and body go out as one piece below this size
+_CLOSE: Final = b"Connection: close\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)  # of SO_LINGER: do not say goodbye
+_ALLOW: Final = ", ".join(sorted(method.decode() for method in METHODS)).encode()
 
 
 class Waiter(Protocol):
@@ -100,25 +101,51 @@ class Limits:
     connections: int
 
 
-class House(Protocol):
-    """What all connections of a listener share."""
+class House:
+    """What all connections of a listener share: who answers them, the rules they are held to, and each other."""
 
-    handler: Handler
-    wheel: Wheel
-    limits: Limits
-    parser: RequestParser
-    timeouts: Timeouts
-    date: DateLine
-    kept_line: bytes  # tells a caller how long its connection is kept
-    draining: bool
+    def __init__(
+        self,
+        handler: Handler,
+        wheel: Wheel,
+        table: FieldTable,
+        limits: Limits,
+        timeouts: Timeouts,
+        *,
+        date: DateLine | None = None,
+    ) -> None:
+        self.handler = handler
+        self.wheel = wheel
+        self.date = date or DateLine()
+        self.draining = False
+        self.connections: set[Connection] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self._table = table
+        self.follow(limits, timeouts)
+
+    def follow(self, limits: Limits, timeouts: Timeouts) -> None:
+        """Hold callers to these from now on, those that are connected too."""
+        self.parser = RequestParser(limits.request, self._table)
+        self.limits = limits
+        self.timeouts = timeouts
+        # Tells a caller how long its connection is kept.
+        self.kept_line = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % int(timeouts.keep_alive)
+
+    def __repr__(self) -> str:
+        return f"<House connections={len(self.connections)}>"
 
     def admit(self, connection: "Connection") -> bool:
         """Count a new connection; False: there are too many."""
-        ...
+        self.connections.add(connection)
+        self.empty.clear()
+        return len(self.connections) <= self.limits.connections
 
     def forget(self, connection: "Connection") -> None:
         """A connection is closed."""
-        ...
+        self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
 
 
 class Phase(Enum):

@@ -6,11 +6,12 @@ one look-up. What concerns one hop only is never handed on (RFC 9110 §7.6.1).
 
 from collections.abc import Iterable
 from enum import Enum, auto
+from typing import Final
 
 from proxy.messages import Noted
 
-_REMEMBERED = 2048  # names, and lines
-_LONGEST_REMEMBERED = 256  # bytes
+_REMEMBERED: Final = 2048  # names, and lines
+_LONGEST_REMEMBERED: Final = 256  # bytes
 
 
 class Fate(Enum):
@@ -31,7 +32,7 @@ class Fate(Enum):
 
 
 # RFC 9110 §7.6.1, and `Host` and `Content-Length`, which every hop writes anew.
-_OF_HOP = {
+_OF_HOP: Final = {
     b"connection": Fate.CONNECTION,
     b"content-length": Fate.LENGTH,
     b"expect": Fate.EXPECT,
@@ -48,14 +49,14 @@ _OF_HOP = {
     b"upgrade": Fate.UPGRADE,
 }
 # Fields a `Connection` line cannot take away: what we add ourselves, and what says which write this is (C19).
-_KEPT_FROM_CONNECTION = frozenset({b"authorization", b"idempotency-key", b"via", b"x-request-id"})
-_NO_FIELDS = frozenset({b"", b"close", b"keep-alive"})
-_FRAMING_TOO = (b"content-encoding", b"content-type")  # not to be smuggled in by an underscore either
+_KEPT_FROM_CONNECTION: Final = frozenset({b"authorization", b"idempotency-key", b"via", b"x-request-id"})
+_NO_FIELDS: Final = frozenset({b"", b"close", b"keep-alive"})
+_FRAMING_TOO: Final = (b"content-encoding", b"content-type")  # not to be smuggled in by an underscore either
 _CROSSES, _NOTED, _TAKEN, _DROPPED = Fate.CROSSES, Fate.NOTED, Fate.TAKEN, Fate.DROPPED
 
 
 # Fields whose whole line is worth remembering: few values, the same with every call, and nobody's secret.
-STEADY = frozenset(
+STEADY: Final = frozenset(
     {
         b"accept",
         b"accept-encoding",
@@ -73,7 +74,7 @@ STEADY = frozenset(
 Hop = tuple[Fate, bytes]
 # What is known of a whole line: whether it crosses, what is noted of it, what it says for this hop.
 _Known = tuple[bool, Noted | None, Hop | None]
-_ONLY_CROSSES: _Known = (True, None, None)
+_ONLY_CROSSES: Final[_Known] = (True, None, None)
 
 
 class FieldTable:

@@ -5,25 +5,28 @@ lost that already (`fieldtable`); in replies it makes the message malformed, whi
 """
 
 import re
+from typing import Final
 
 from proxy.wire.fieldtable import STEADY, FieldTable
 from proxy.wire.heads import MAX_REPLY_FIELDS, ReplyFields, ReplyHead, bad_reply, remember
 from proxy.wire.hpack import SECRET, Field, indexed_name, literal_name, string
 
-_STATUS = re.compile(rb"[1-5][0-9]{2}")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
-_OF_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"})
+_STATUS: Final = re.compile(rb"[1-5][0-9]{2}")
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE: Final = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?")
+_OF_CONNECTION: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
+)
 
 # Indexes of the static table (RFC 7541, appendix A); `Host` becomes `:authority`.
-_METHOD = 2
-_PATH = indexed_name(4, secret=True)
-_WHOLE = {b"GET": b"\x82", b"POST": b"\x83"}  # methods that stand there with their value
-_SCHEMES = {b"http": b"\x86", b"https": b"\x87"}
-_INDEXES = {b"host": 1, b"authorization": 23, b"content-length": 28, b"content-type": 31, b"cookie": 32}
-_KEPT = STEADY | {b"via"}
-_REMEMBERED = 2048  # lines, and names
-_LONGEST_REMEMBERED = 256  # bytes
+_METHOD: Final = 2
+_PATH: Final = indexed_name(4, secret=True)
+_WHOLE: Final = {b"GET": b"\x82", b"POST": b"\x83"}  # methods that stand there with their value
+_SCHEMES: Final = {b"http": b"\x86", b"https": b"\x87"}
+_INDEXES: Final = {b"host": 1, b"authorization": 23, b"content-length": 28, b"content-type": 31, b"cookie": 32}
+_KEPT: Final = STEADY | {b"via"}
+_REMEMBERED: Final = 2048  # lines, and names
+_LONGEST_REMEMBERED: Final = 256  # bytes
 
 
 class RequestBlocks:

@@ -4,7 +4,7 @@ It judges the answer (RFC 9113 §8.1: the order of its parts, the length it prom
 or hands it on as a `ReplyStream`. It writes nothing: the connection owns frames, windows and time.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge
 from proxy.messages import Reply, Sent, Source
@@ -13,7 +13,7 @@ from proxy.wire.heads import MAX_INTERIM, ReplyHead, bad_reply
 from proxy.wire.replystream import ReplyStream
 from proxy.wire.wheel import NEVER
 
-WINDOW = 1 << 20  # bytes of an answer that may be on their way
+WINDOW: Final = 1 << 20  # bytes of an answer that may be on their way
 
 
 class Carrier(Protocol):

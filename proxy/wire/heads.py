@@ -8,7 +8,7 @@ for a callback each. What it lets through and we do not take is refused here.
 """
 
 import re
-from typing import Any
+from typing import Any, Final
 
 import httptools
 
@@ -27,24 +27,24 @@ from proxy.errors import (
 from proxy.messages import Fields, Noted, Sent, joined
 from proxy.wire.fieldtable import Fate, FieldTable, Hop, connection_options, without_nominated
 
-MAX_FIELD = 8192  # bytes of a field line with its CRLF; one this long is too long
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
-_NOBODY = object()  # to whom parsers report
+MAX_FIELD: Final = 8192  # bytes of a field line with its CRLF; one this long is too long
+METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
+_NOBODY: Final = object()  # to whom parsers report
 # Reached by name, since `Fate.HOST` is a look-up through the enum's metaclass (0.1 µs each in Python 3.11).
 _HOST_FATE, _LENGTH, _CODING, _CONNECTION = Fate.HOST, Fate.LENGTH, Fate.CODING, Fate.CONNECTION
-_LINE_REST = 24  # bytes a request line may have beside its target
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::[0-9]{1,5})?")
-_LENGTH_NAME = b"\r\nContent-Length: "
-_TARGET = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"\\#")
-_REMEMBERED_HEADS = 512
-_LONGEST_SEEN = 2048  # bytes
-_PERSONAL = re.compile(
+_LINE_REST: Final = 24  # bytes a request line may have beside its target
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(?::[0-9]{1,5})?")
+_LENGTH_NAME: Final = b"\r\nContent-Length: "
+_TARGET: Final = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"\\#")
+_REMEMBERED_HEADS: Final = 512
+_LONGEST_SEEN: Final = 2048  # bytes
+_PERSONAL: Final = re.compile(
     rb"\r\n[^:\r\n]*(?:auth|cookie|credential|key|passw|secret|session|token)[^:\r\n]*:", re.IGNORECASE
 )
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
-_METHOD_LIKE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ ")
-_VERSION_LIKE = re.compile(rb"[^\r\n]* HTTP/([0-9]\.[0-9])\r\n|[A-Z]+ [^ \r\n]+\r\n")  # none: that is HTTP/0.9
-_VERSIONS = frozenset({b"1.1", b"1.0"})
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+_METHOD_LIKE: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ ")
+_VERSION_LIKE: Final = re.compile(rb"[^\r\n]* HTTP/([0-9]\.[0-9])\r\n|[A-Z]+ [^ \r\n]+\r\n")  # none: that is HTTP/0.9
+_VERSIONS: Final = frozenset({b"1.1", b"1.0"})
 
 
 class RequestFields(Fields):
@@ -304,11 +304,11 @@ class ReplyHead:
         return self.status < 200
 
 
-MAX_REPLY_HEAD = 65536
-MAX_REPLY_FIELDS = 128
-MAX_INTERIM = 16  # 1xx answers before the real one (U15)
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
-_KEEP_ALIVE = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
+MAX_REPLY_HEAD: Final = 65536
+MAX_REPLY_FIELDS: Final = 128
+MAX_INTERIM: Final = 16  # 1xx answers before the real one (U15)
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
+_KEEP_ALIVE: Final = re.compile(rb"(?:^|[,;\s])timeout=([0-9]{1,6})", re.IGNORECASE)
 
 
 def reply_probe() -> httptools.HttpResponseParser:

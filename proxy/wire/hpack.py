@@ -10,6 +10,8 @@ nor the place of a table update is checked. So a block is walked over first (0.3
 bits that fill the last octet of a Huffman code: they are no part of the value.
 """
 
+from typing import Final
+
 from jh2._hazmat import Decoder as _Library  # the package's public name is that of its Python twin
 from jh2._hazmat import HPACKError, OversizedHeaderListError
 
@@ -17,10 +19,10 @@ from proxy.wire.h2frames import Code, Violation
 
 Field = tuple[bytes, bytes, bool]  # name, value, and whether it must never be indexed
 
-MOST_FIELDS = 129  # of a block: those that an answer may have, and its status
-MOST_LIST = 65536  # bytes of all names and values, decompressed
-SECRET = 0x10  # set in the first octet of a field that nobody may put into a table
-_SIZES = [bytes((size,)) for size in range(127)]
+MOST_FIELDS: Final = 129  # of a block: those that an answer may have, and its status
+MOST_LIST: Final = 65536  # bytes of all names and values, decompressed
+SECRET: Final = 0x10  # set in the first octet of a field that nobody may put into a table
+_SIZES: Final = [bytes((size,)) for size in range(127)]
 
 
 # --- encoding ---

@@ -10,12 +10,12 @@ import asyncio
 import select
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Final, cast
 
 import httptools
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge, ResponseTimeout
-from proxy.messages import Reply, Sent, Source
+from proxy.messages import Reply, Sent, Source, Timeline
 from proxy.wire import connection
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
 from proxy.wire.connection import HTTP1, POLITE, Closing, Exchange
@@ -23,8 +23,8 @@ from proxy.wire.heads import MAX_FIELD, MAX_INTERIM, MAX_REPLY_HEAD, ReplyHead, 
 from proxy.wire.replystream import ReplyStream
 from proxy.wire.wheel import Wheel
 
-JOIN_BELOW = 65536  # head and body go out as one piece below this size
-PEEK_AFTER = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
+JOIN_BELOW: Final = 65536  # head and body go out as one piece below this size
+PEEK_AFTER: Final = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
 
 
 class State(Enum):
@@ -59,6 +59,7 @@ class Connection(connection.Connection):
         self._talkative = False
         self._timeout = 0.0  # of the exchange under way, in seconds
         self._due = 0.0  # its end
+        self._timeline = Timeline(0.0, 0.0)  # its caller's, or that of the last one
         self._forget()
 
     def _forget(self) -> None:
@@ -121,7 +122,7 @@ class Connection(connection.Connection):
         """IDLE ⇒ ACTIVE. See `connection.Connection`."""
         assert self.state is State.IDLE, self
         now = self._clock()
-        timeline = exchange.timeline
+        timeline = self._timeline = exchange.timeline
         timeline.reused = self.served > 0
         timeline.sent = now
         timeline.first_byte = 0.0
@@ -181,10 +182,8 @@ class Connection(connection.Connection):
     # --- reading a reply ---
 
     def _take(self, data: bytes) -> None:
-        exchange = self._exchange
-        assert exchange is not None
-        if not exchange.timeline.first_byte:
-            exchange.timeline.first_byte = self._clock()
+        if not self._timeline.first_byte:
+            self._timeline.first_byte = self._clock()
         position = 0
         while self._head is None:
             position = self._take_head(data, position)
@@ -292,7 +291,7 @@ class Connection(connection.Connection):
             self._stream.put(piece)
         self._pieces = []
         self._await_piece()
-        exchange.timeline.answered = self._clock()
+        self._timeline.answered = self._clock()
         exchange.answered(self._reply(head, b"", head.length, stream=self._stream))
 
     def _await_piece(self) -> None:
@@ -323,15 +322,15 @@ class Connection(connection.Connection):
         if stream.paused:
             # Its reader is still slow, which must not be felt by the next exchange.
             self._transport.resume_reading()
-        self._free(head, reusable=reusable)
+        self._free(head, self._clock(), reusable=reusable)
         stream.end()
 
     def _complete(self, head: ReplyHead, body: bytes, *, reusable: bool) -> None:
         """The answer is whole: give the connection back first, so that what the answer sets off finds it."""
         exchange = self._exchange
         assert exchange is not None
-        exchange.timeline.answered = self._clock()
-        self._free(head, reusable=reusable)
+        now = self._timeline.answered = self._clock()
+        self._free(head, now, reusable=reusable)
         if head.status == 204:
             length = None
         else:
@@ -349,7 +348,7 @@ class Connection(connection.Connection):
             stream=stream,
         )
 
-    def _free(self, head: ReplyHead, *, reusable: bool) -> None:
+    def _free(self, head: ReplyHead, now: float, *, reusable: bool) -> None:
         """ACTIVE ⇒ IDLE, or ⇒ CLOSED."""
         self.keep_alive = head.fields.keep_alive
         # An answer that came before the request was out leaves bytes on the way that nobody may take for the next.
@@ -363,7 +362,7 @@ class Connection(connection.Connection):
         self._forget()
         if reusable:
             self.state = State.IDLE
-            self.idle_since = self._clock()
+            self.idle_since = now
             self._freed(self)
         else:
             self.close(Closing.PEER)
@@ -376,7 +375,7 @@ class Connection(connection.Connection):
         if stream is not None:
             stream.end(error)
         elif exchange is not None:
-            exchange.timeline.answered = self._clock()
+            self._timeline.answered = self._clock()
             exchange.failed(error)
 
     def _alarmed(self) -> None:
@@ -404,7 +403,7 @@ class Connection(connection.Connection):
         self._alarm.clear()
         if self._exchange is not None:
             error: ProxyError
-            if self._exchange.timeline.first_byte:
+            if self._timeline.first_byte:
                 error = IncompleteReply("The connection ended within the answer", sent=Sent.MAYBE)
             else:
                 error = ConnectionLost("The connection ended before an answer", sent=Sent.MAYBE)

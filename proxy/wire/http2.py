@@ -18,7 +18,7 @@ import select
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import cast
+from typing import Final, cast
 
 from proxy.errors import BadReply, ConnectionLost, ProxyError, ResponseTimeout
 from proxy.messages import Reply, Sent
@@ -30,22 +30,22 @@ from proxy.wire.h2stream import WINDOW, Stream
 from proxy.wire.hpack import Decoder
 from proxy.wire.wheel import NEVER, Wheel
 
-MOST_STREAMS = 100  # exchanges at a time on one connection, where the peer takes more
-CONNECTION_WINDOW = 1 << 24  # bytes that may be on their way on all streams together
-FIRST_WINDOW = 65535  # of everything, until told otherwise (RFC 9113 §6.9.2)
-SETTINGS_WAIT = 10.0  # seconds for the peer to acknowledge ours
-SILENCE = 5.0  # seconds without a byte, while exchanges are under way, after which a PING asks
-PING_WAIT = 5.0  # seconds for the answer
-MOST_IDLE_FRAMES = 10_000  # that bring no answer further, from one whole answer to the next
-REMEMBERED_RESETS = 256  # streams cancelled by us, on which the peer may not know it yet
-PEEK_AFTER = 0.02  # seconds of silence after which the kernel is asked whether the peer has closed
+MOST_STREAMS: Final = 100  # exchanges at a time on one connection, where the peer takes more
+CONNECTION_WINDOW: Final = 1 << 24  # bytes that may be on their way on all streams together
+FIRST_WINDOW: Final = 65535  # of everything, until told otherwise (RFC 9113 §6.9.2)
+SETTINGS_WAIT: Final = 10.0  # seconds for the peer to acknowledge ours
+SILENCE: Final = 5.0  # seconds without a byte, while exchanges are under way, after which a PING asks
+PING_WAIT: Final = 5.0  # seconds for the answer
+MOST_IDLE_FRAMES: Final = 10_000  # that bring no answer further, from one whole answer to the next
+REMEMBERED_RESETS: Final = 256  # streams cancelled by us, on which the peer may not know it yet
+PEEK_AFTER: Final = 0.02  # seconds of silence after which the kernel is asked whether the peer has closed
 
-_OUR_SETTINGS = (
+_OUR_SETTINGS: Final = (
     (Setting.ENABLE_PUSH, 0),
     (Setting.INITIAL_WINDOW_SIZE, WINDOW),
     (Setting.MAX_HEADER_LIST_SIZE, 65536),
 )
-_GREETING = (
+_GREETING: Final = (
     h2frames.PREFACE + h2frames.settings(_OUR_SETTINGS) + h2frames.window_update(0, CONNECTION_WINDOW - FIRST_WINDOW)
 )
 

@@ -15,10 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from proxy.wire.downstream import Connection, Handler, Limits, Timeouts
+from proxy.wire.downstream import Connection, Handler, House, Limits, Timeouts
 from proxy.wire.fieldtable import FieldTable
-from proxy.wire.heads import RequestParser
-from proxy.wire.rendering import DateLine
 from proxy.wire.wheel import Wheel
 
 _LOG = logging.getLogger(__name__)
@@ -64,49 +62,30 @@ class Listener:
     """Accepts callers; owns their connections."""
 
     def __init__(self, handler: Handler, wheel: Wheel, table: FieldTable, limits: Limits, timeouts: Timeouts) -> None:
-        self.handler = handler
-        self.wheel = wheel
-        self._table = table
-        self.follow(limits, timeouts)
-        self.date = DateLine()
-        self.draining = False
-        self._connections: set[Connection] = set()
+        self._house = House(handler, wheel, table, limits, timeouts)
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
-        self._empty = asyncio.Event()
-        self._empty.set()
 
     def follow(self, limits: Limits, timeouts: Timeouts) -> None:
         """Hold callers to these from now on, those that are connected too."""
-        self.parser = RequestParser(limits.request, self._table)
-        self.limits = limits
-        self.timeouts = timeouts
-        self.kept_line = b"Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n" % timeouts.keep_alive
+        self._house.follow(limits, timeouts)
+
+    def drain(self) -> None:
+        """Ask callers to come back on another connection, and elsewhere."""
+        self._house.draining = True
 
     def __repr__(self) -> str:
-        return f"<Listener addresses={len(self._servers)} connections={len(self._connections)}>"
+        return f"<Listener addresses={len(self._servers)} connections={self.connections}>"
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._connections)
+        return len(self._house.connections)
 
     @property
     def unwritten(self) -> int:
         """How many answers callers have not taken yet."""
-        return sum(connection.unwritten for connection in self._connections)
-
-    def admit(self, connection: Connection) -> bool:
-        """See `House.admit`."""
-        self._connections.add(connection)
-        self._empty.clear()
-        return len(self._connections) <= self.limits.connections
-
-    def forget(self, connection: Connection) -> None:
-        """See `House.forget`."""
-        self._connections.discard(connection)
-        if not self._connections:
-            self._empty.set()
+        return sum(connection.unwritten for connection in self._house.connections)
 
     async def start(self, addresses: Sequence[Address], *, ipv6_optional: bool = False) -> list[str]:
         """Bind all addresses, or none. Returns them as bound. Raises CannotListen.
@@ -137,7 +116,7 @@ class Listener:
             self._servers.append(await self._start_unix(Path(address.path)))
             return [f"unix:{address.path}"]
         server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), address.host, address.port, backlog=BACKLOG
+            lambda: Connection(self._house), address.host, address.port, backlog=BACKLOG
         )
         # Without the address family, loops give a server that listens nowhere.
         if not server.sockets:
@@ -151,7 +130,7 @@ class Listener:
         mask = os.umask(0o117)
         try:
             server = await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self), str(path), backlog=BACKLOG
+                lambda: Connection(self._house), str(path), backlog=BACKLOG
             )
         finally:
             os.umask(mask)
@@ -167,12 +146,12 @@ class Listener:
             server.close()
         self._servers.clear()
         self.remove_sockets()
-        self.draining = True
+        self.drain()
         loop = asyncio.get_running_loop()
         for link in links:
-            await loop.connect_accepted_socket(lambda: Connection(self), link)
+            await loop.connect_accepted_socket(lambda: Connection(self._house), link)
         await asyncio.sleep(0)
-        for connection in list(self._connections):
+        for connection in list(self._house.connections):
             connection.close_if_idle()
 
     def remove_sockets(self) -> None:
@@ -183,11 +162,11 @@ class Listener:
 
     async def closed(self) -> None:
         """Wait until the last connection is gone."""
-        await self._empty.wait()
+        await self._house.empty.wait()
 
     def abort(self) -> None:
         """Drop every connection now."""
-        for connection in list(self._connections):
+        for connection in list(self._house.connections):
             connection.abort()
 
 

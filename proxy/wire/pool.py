@@ -16,7 +16,7 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.errors import ConnectionLost, InternalError, ProxyError
 from proxy.messages import Sent
@@ -29,16 +29,17 @@ from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.heads import ReplyParser
 from proxy.wire.wheel import NEVER, Wheel
 
-_LOG = logging.getLogger(__name__)
-AGE_SPREAD = 0.2
-SHORTEST_IDLE = 1.0  # seconds; an observed idle limit is never taken to be less
-CAUTION = 0.8  # of the idle time after which a peer was seen to close
-BOLDNESS = 1.05
-HELD_SHARE = 4
+_LOG: Final = logging.getLogger(__name__)
+AGE_SPREAD: Final = 0.2
+SHORTEST_IDLE: Final = 1.0  # seconds; an observed idle limit is never taken to be less
+CAUTION: Final = 0.8  # of the idle time after which a peer was seen to close
+BOLDNESS: Final = 1.05
+HELD_SHARE: Final = 4
 REOPEN_FIRST, REOPEN_LONGEST = 0.5, 15.0  # seconds between attempts to open ahead, after a failure
-HERD = 16  # openings at once for those who wait: with more, handshakes keep the connections there are from serving them
-AHEAD = 4  # openings at once that nobody waits for: no herd of handshakes, here or at Talon.One
-REPLACE_BEFORE = 1.0  # seconds before an idle connection is given up; of a short idle time at most a quarter
+# Openings at once for those who wait: with more, handshakes keep the connections there are from serving them.
+HERD: Final = 16
+AHEAD: Final = 4  # openings at once that nobody waits for: no herd of handshakes, here or at Talon.One
+REPLACE_BEFORE: Final = 1.0  # seconds before an idle connection is given up; of a short idle time at most a quarter
 
 
 @dataclass(frozen=True, slots=True)

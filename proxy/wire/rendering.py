@@ -3,13 +3,16 @@
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from typing import Final
 
 from proxy.messages import REASONS, Reply
 
-_BODILESS = frozenset({204, 304})
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"")) for status in range(100, 600)}
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-LAST_CHUNK = b"0\r\n\r\n"
+_BODILESS: Final = frozenset({204, 304})
+_STATUS_LINES: Final = {
+    status: b"HTTP/1.1 %d %b\r\n" % (status, REASONS.get(status, b"")) for status in range(100, 600)
+}
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class DateLine:

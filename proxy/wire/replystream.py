@@ -3,11 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.errors import ProxyError
 
-STREAM_AHEAD = 1 << 20  # bytes of a stream held before reading pauses
+STREAM_AHEAD: Final = 1 << 20  # bytes of a stream held before reading pauses
 
 
 class Feed(Protocol):

@@ -8,12 +8,12 @@ a deadline may already be there (edge case B26).
 import heapq
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-_LOG = logging.getLogger(__name__)
-TICK = 0.02  # seconds
-STALL = 0.5  # seconds late, after which the loop is thought to have been blocked
-NEVER = float("inf")
+_LOG: Final = logging.getLogger(__name__)
+TICK: Final = 0.02  # seconds
+STALL: Final = 0.5  # seconds late, after which the loop is thought to have been blocked
+NEVER: Final = float("inf")
 
 
 class Handle(Protocol):

@@ -1,14 +1,14 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts chaos machine corpus fuzz audit switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
   nginx:nginx-light
-COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
+COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
@@ -60,6 +60,18 @@ machine: .venv/.test ## Search the traffic room for defects at random (EXAMPLES=
 	EXAMPLES=$(or $(EXAMPLES),2000) STEPS=$(or $(STEPS),80) \
 	  $(BIN)/pytest -q -o timeout=0 --hypothesis-seed=$$seed tests/test_traffic_machine.py
 
+corpus: .venv/.test ## Play all requests that have broken other servers, whole and byte by byte (../shared/corpus, where it is)
+	CORPUS=full $(BIN)/pytest -q -rs -o timeout=0 tests/test_corpus.py tests/test_responses_corpus.py
+
+# On one core: a fuzzer takes what it gets. Its wheels are for Linux on x86 and ARM, and CPython.
+fuzz: .venv/.fuzz ## Look for bytes that break a promise, each target in turn (FUZZ_SECONDS=60 TARGETS="requests frames")
+	nice $(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) $(TARGETS)
+
+# Strict: a package of which PyPI tells nothing is not one without weaknesses.
+audit: .venv/.audit ## Ask PyPI's advisories for known weaknesses of what is locked
+	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --desc off \
+	  $(foreach lock,requirements.lock tests/requirements.lock,-r $(lock))
+
 format: .venv/.test ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -99,9 +111,13 @@ lock: .venv/.test ## Resolve the dependencies anew
 	  --no-annotate --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command 'make lock' pyproject.toml --group dev -c requirements.lock -o tests/requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' --group fuzz -o tests/requirements-fuzz.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' --group audit -o tests/requirements-audit.lock
 
 clean: ## Remove what the other commands made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 .venv/.python:
 	@$(PYTHON) -c 'import sys; sys.exit("talon-proxy needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -116,6 +132,16 @@ clean: ## Remove what the other commands made
 .venv/.test: tests/requirements.lock pyproject.toml | .venv/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# In an environment of its own: its dependencies are nobody else's.
+.venv/.audit: tests/requirements-audit.lock | .venv/.python
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.venv/.fuzz: tests/requirements-fuzz.lock | .venv/.test
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r tests/requirements-fuzz.lock
 	@touch $@
 
 # $(call install,PACKAGES,WHY): install Debian packages where we may, else say which are missing, and go on or stop.

@@ -1,11 +1,15 @@
-"""Every test runs on uvloop, as the proxy does; files for those that need some."""
+"""Every test runs on uvloop, as the proxy does, and no error of ours shows a key; files for those that need some."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
+
+from proxy.errors import ProxyError
+from tests.harness import KEY
 
 
 def pytest_asyncio_loop_factories(
@@ -13,6 +17,23 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """See the module."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_error_shows_a_key() -> Iterator[None]:
+    """T10: of all errors of ours that any test raises, none has a piece of the key that tests use."""
+    made = ProxyError.__init__
+    telling: list[str] = []
+
+    def make(error: ProxyError, *args: Any, **options: Any) -> None:
+        made(error, *args, **options)
+        if KEY[:12] in f"{error!r}{vars(error)}":
+            telling.append(type(error).__name__)
+
+    ProxyError.__init__ = make  # type: ignore[assignment, method-assign]
+    yield
+    ProxyError.__init__ = made  # type: ignore[method-assign]
+    assert telling == []
 
 
 @pytest.fixture

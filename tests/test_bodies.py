@@ -80,6 +80,8 @@ def test_a_reader_of_two_places_keeps_these(body: bytes, kept: object) -> None:
         b"[]",
         b'{"a":[]}',
         b'{"a":"b"}',
+        b'{"d":"\xff"}',
+        b'{"d":"\xed\xa0\x80"}',
         b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"d":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],

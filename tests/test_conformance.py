@@ -1,5 +1,7 @@
 """The lines C1–C41, C54, C57 and K9–K15 of an HTTP/1.1 intermediary, on sockets, judged on both sides.
 
+Those of answers (C42–C53, C55, C56) are in `test_conformance_replies`, which also sees that no number is missing.
+
 Behind every request stands another one, the canary. Where the connection must close it may reach nobody; where the
 connection stays it must be answered, and Talon.One sees it as a request of its own, from the right byte on.
 """
@@ -41,8 +43,8 @@ def get(*lines: bytes, target: bytes = SESSION, version: bytes = b"1.1", method:
     return head + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 
-def put(*lines: bytes, body: bytes = b"", version: bytes = b"1.1") -> bytes:
-    return get(*lines, method=b"PUT", version=version) + body
+def put(*lines: bytes, body: bytes = b"", version: bytes = b"1.1", target: bytes = SESSION) -> bytes:
+    return get(*lines, target=target, method=b"PUT", version=version) + body
 
 
 def sent(*lines: bytes, target: bytes = SESSION, method: bytes = b"GET", body: bytes | None = None) -> bytes:
@@ -63,6 +65,7 @@ def bare(*lines: bytes) -> bytes:
 
 SENT = sent()
 CHUNKED = b"Transfer-Encoding: chunked"
+NOT_UTF_8 = b'{"customerSession":{"profileId":"p-\xff\xfe"}}'
 
 TARGETS_AND_HOSTS = [
     refused("C1-no-host", bare()),
@@ -78,6 +81,11 @@ TARGETS_AND_HOSTS = [
     Case("C4-absolute-elsewhere", get(target=b"http://evil.example" + SESSION), 421, hides=b"evil"),
     refused("C4-absolute-with-userinfo", get(target=b"http://localhost@evil.example" + SESSION)),
     Case("C4-two-slashes", get(target=b"//evil.example" + SESSION), 404),
+    Case(
+        "C5-host-and-form-are-ours",
+        get(target=b"HTTP://LOCALHOST:1" + SESSION + b"?x"),
+        sent=sent(target=SESSION + b"?x"),
+    ),
     refused("C6-connect", b"CONNECT evil.example:443 HTTP/1.1\r\n" + HOST + b"\r\n", 501),
     refused("C6-authority-form", get(target=b"localhost:80")),
     Case("C7-options-star", get(target=b"*", method=b"OPTIONS"), shows=b"\r\nAllow: "),
@@ -123,6 +131,9 @@ FIELDS = [
     refused("C16-name", get(b"X[]: a")),
     refused("C16-empty-name", get(b": a")),
     refused("C17-lf-after-the-request-line", get().replace(b"\r\n", b"\n", 1)),
+    refused("C17-lf-in-the-query", get(target=SESSION + b"?a\nX:b")),
+    refused("C17-lf-in-the-query-before-a-length", put(target=SESSION + b"?a\nContent-Length:2")),
+    refused("C17-lf-in-the-query-before-a-key", get(target=SESSION + b"?a\nAuthorization:x")),
     refused("C17-lf-after-a-field", get(b"X: a\nY: b")),
     refused("C17-lf-at-the-end", get()[:-2] + b"\n"),
     refused("C17-cr-after-the-request-line", get().replace(b"\r\n", b"\r", 1)),
@@ -287,6 +298,11 @@ FRAMING = [
     refused("K9-ten-thousand-fields", get(*[b"X: a"] * 10_000), 431),
     refused("K9-huge-target", get(target=SESSION + b"a" * 102_400), 414),
     refused("K13-tls", bytes.fromhex("160301020001fc0303") + b"\xa5" * 200),
+    Case(
+        "K14-an-id-that-is-not-utf-8",
+        put(b"Content-Length: 40", body=NOT_UTF_8),
+        sent=sent(method=b"PUT", body=NOT_UTF_8),
+    ),
     Case("K15-long", put(b"Idempotency-Key: " + b"k" * 256), 400),
     Case("K15-repeated", put(b"Idempotency-Key: k", b"Idempotency-Key: k"), 400),
     Case("K15-empty", put(b"Idempotency-Key:"), 400),

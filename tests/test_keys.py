@@ -154,6 +154,7 @@ def test_a_thousand_ids_are_read_in_their_order() -> None:
         (b"{", Unkeyed.NOT_JSON),
         (b'{"customerSession": {"profileId": "\\ud800"}}', Unkeyed.NOT_JSON),
         (b"\xff", Unkeyed.NOT_JSON),
+        (b'{"customerSession": {"profileId": "\xff"}}', Unkeyed.NOT_JSON),
         (b"[]", Unkeyed.SHAPE),
         (b'"x"', Unkeyed.SHAPE),
         ({"customerSession": []}, Unkeyed.SHAPE),

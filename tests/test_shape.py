@@ -55,8 +55,9 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "commands": NOUNS
     | {"app", "assembly", "credentials", "fields", "observe", "pipeline", "reception", "secret", "settings"}
     | {"simulator", "sockets", "talon", "traffic", "wire"}
-    | {"descriptors"},
+    | {"descriptors", "privacy"},
     "descriptors": frozenset(),
+    "privacy": frozenset(),
     "cli": frozenset({"commands", "settings", "simulator"}),
     "__main__": frozenset({"cli"}),
     "__init__": frozenset(),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import uvloop
 
-from proxy import descriptors
+from proxy import descriptors, privacy
 from proxy.app import App, CannotListen
 from proxy.observe.logs import Logs
 from proxy.secret import Redactor
@@ -16,6 +16,7 @@ from proxy.sockets import owner
 
 def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve until told to stop. 0 all calls answered, 1 an address taken or calls cut off, 2 wrong settings."""
+    privacy.keep()
     try:
         loaded = load(flags, environ)
     except SettingsError as error:

@@ -11,8 +11,9 @@ import msgspec
 
 from proxy.talon.operations import Pointer
 
-# What a reader raises: not JSON, nested too deep, or something else than an object or array on the way to a place.
-UNREADABLE: Final = (msgspec.DecodeError, RecursionError)
+# What a reader raises: not JSON, not UTF-8, nested too deep, or something else than an object or array on the way to a
+# place.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Reader = Callable[[bytes], object]
 _ITEMS: Final = "*"
 

@@ -179,7 +179,10 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise malformed(head) from error
         lines = head.split(b"\r\n")
-        # llhttp takes more than one space, empty lines and other protocols' names on this line.
+        # llhttp takes a request line without a version (HTTP/0.9), ended by a LF alone: its lines must be ours.
+        if head.count(b"\n") >= len(lines):
+            raise malformed(head)
+        # It takes more than one space, empty lines and other protocols' names on this line.
         words = lines[0].split(b" ")
         if len(words) != 3 or words[2] not in (b"HTTP/1.1", b"HTTP/1.0") or words[0] not in METHODS:
             raise malformed(head)
@@ -192,7 +195,7 @@ class RequestParser:
         length = _read_hop_fields(fields, hop)
         if length > self._limits.body:
             raise BodyTooLarge("The body is larger than limits.body")
-        if target.startswith(b"/") and b"#" not in target and b"\\" not in target:
+        if target.startswith(b"/") and not target.translate(None, _TARGET):
             return RequestHead(method, target, fields, length)
         return RequestHead(method, _origin_form(method, target, fields), fields, length, origin_form=False)
 
@@ -258,9 +261,8 @@ def _read_host(hosts: list[bytes], *, old: bool) -> bytes:
 
 def _origin_form(method: bytes, target: bytes, fields: RequestFields) -> bytes:
     """Bring a target into origin-form (RFC 9112 §3.2); an absolute one's authority then stands for `Host`."""
-    if b"#" in target or b"\\" in target:
-        # Other characters that a target may not have, llhttp has refused.
-        raise BadMessage("Fragments and backslashes are not valid here", parameter="target")
+    if target.translate(None, _TARGET):
+        raise BadMessage("Fragments, backslashes and other than visible ASCII are not valid here", parameter="target")
     if target == b"*":
         if method != b"OPTIONS":
             raise BadMessage("Only OPTIONS takes *", parameter="target")

@@ -1,13 +1,13 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts observe chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
-  nginx:nginx-light
+  nginx:nginx-light haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
@@ -86,6 +86,9 @@ conflicts: build/compiled bench-packages ## Play a shop with parallel updates: d
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
+
+observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with our rules, and say where to look, until Ctrl-C
+	@$(BIN)/python -m tests.observing
 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)

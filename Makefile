@@ -93,8 +93,9 @@ observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
+docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings and of alerts anew
 	$(BIN)/python -m proxy.settings.document
+	$(BIN)/python -m tests.alerts
 
 lock: .venv/.test ## Resolve the dependencies anew
 	$(BIN)/python -m pip install -q uv

@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts observe chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
+.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts observe image chaos machine switches docs examples lock clean test-packages compile-packages bench-packages example-packages
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -55,6 +55,9 @@ test-compiled: .venv/.test test-packages
 tests-compiled: build/compiled
 	PYTHONPATH=build/compiled $(BIN)/pytest -q --import-mode=append -p no:cacheprovider $(COMPILED_TESTS)
 
+image: .venv/.test compile-packages ## Do what the Dockerfile says without a container engine, and run the result
+	$(BIN)/python -m tests.image
+
 machine: .venv/.test ## Search the traffic room for defects at random (EXAMPLES=2000 STEPS=80 SEED=…)
 	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
 	EXAMPLES=$(or $(EXAMPLES),2000) STEPS=$(or $(STEPS),80) \
@@ -103,6 +106,8 @@ lock: .venv/.test ## Resolve the dependencies anew
 	  --no-annotate --custom-compile-command 'make lock' pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command 'make lock' pyproject.toml --group dev -c requirements.lock -o tests/requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' --group compile -c tests/requirements.lock -o deploy/compile.lock
 
 clean: ## Remove what the other commands made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

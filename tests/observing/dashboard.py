@@ -11,6 +11,7 @@ from tests.process import ROOT
 FILE = ROOT / "deploy" / "grafana" / "talon-proxy.json"
 # What a panel shows instead of nothing.
 DEFAULT = re.compile(r"\s+or\s+(on\s*\(\)\s*)?vector\(0\)")
+SELECTOR = re.compile(r"\b(?:talon_proxy_\w+|process_\w+|python_\w+|ALERTS)\b\{?[^}]*\}?")
 LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 

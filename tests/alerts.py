@@ -1,4 +1,7 @@
-"""The page of the alerts, made of the rules: `python -m tests.alerts` writes the table of `deploy/ALERTS.md`."""
+"""What is made of the rules: the table of `deploy/ALERTS.md`, and the rules as the Prometheus Operator takes them.
+
+`python -m tests.alerts` writes both.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +14,12 @@ from tests.process import ROOT
 
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
 PAGE = ROOT / "deploy" / "ALERTS.md"
+RECORDING = RULES.parent / "recording.yml"
+OPERATED = ROOT / "deploy" / "kubernetes" / "prometheus-rule.yml"
+HEAD = """\
+# The rules for the Prometheus Operator, made of ../prometheus/recording.yml and alerts.yml by `make docs`. Give it the
+# labels that your Prometheus looks for (its ruleSelector).
+"""
 BEGIN = "<!-- alerts: rendered by make docs -->\n"
 END = "<!-- end of alerts -->\n"
 TEMPLATE = re.compile(r"\{\{\s*\$(value|labels\.(\w+))[^}]*\}\}")
@@ -64,5 +73,28 @@ def page(text: str) -> str:
     return f"{before}{BEGIN}{table}{END}{after}"
 
 
+def operated() -> str:
+    """Give the rules as a resource of the Prometheus Operator."""
+    groups = [group for file in (RECORDING, RULES) for group in yaml.safe_load(file.read_text())["groups"]]
+    document = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "talon-proxy"},
+        "spec": {"groups": groups},
+    }
+    return HEAD + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as they are read."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(PAGE.read_text()))
+    OPERATED.write_text(operated())

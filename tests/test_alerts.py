@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from proxy.talon.operations import OPERATIONS, Kind
-from tests.alerts import PAGE, Alert, alerts, page
+from tests.alerts import OPERATED, PAGE, Alert, alerts, operated, page
 from tests.process import PATIENCE, ROOT
 
 FOLDER = ROOT / "deploy" / "prometheus"
@@ -35,6 +35,10 @@ def promtool(*arguments: str) -> str:
 
 def test_the_page_says_what_the_rules_say() -> None:
     assert PAGE.read_text() == page(PAGE.read_text()), "make docs"
+
+
+def test_the_operator_gets_the_same_rules() -> None:
+    assert OPERATED.read_text() == operated(), "make docs"
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)

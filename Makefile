@@ -1,13 +1,14 @@
 # Two commands for a newcomer: `make run`, `make test`. The others: `make help`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format types tests compiled test-compiled tests-compiled bench calls conflicts chaos machine corpus fuzz audit switches docs examples lock clean test-packages compile-packages bench-packages example-packages
+# Every target but files.
+.PHONY: $(shell sed -n 's/^\([a-z][a-z-]*\):.*/\1/p' Makefile)
 
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
-  nginx:nginx-light
+  nginx:nginx-light haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
@@ -55,6 +56,9 @@ test-compiled: .venv/.test test-packages
 tests-compiled: build/compiled
 	PYTHONPATH=build/compiled $(BIN)/pytest -q --import-mode=append -p no:cacheprovider $(COMPILED_TESTS)
 
+image: .venv/.test compile-packages ## Do what the Dockerfile says without a container engine, and run the result
+	$(BIN)/python -m tests.image
+
 machine: .venv/.test ## Search the traffic room for defects at random (EXAMPLES=2000 STEPS=80 SEED=…)
 	@seed=$(or $(SEED),$$RANDOM); echo "SEED=$$seed"; \
 	EXAMPLES=$(or $(EXAMPLES),2000) STEPS=$(or $(STEPS),80) \
@@ -99,11 +103,15 @@ conflicts: build/compiled bench-packages ## Play a shop with parallel updates: d
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
 
+observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with our rules, and say where to look, until Ctrl-C
+	@$(BIN)/python -m tests.observing
+
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
+docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings and of alerts anew
 	$(BIN)/python -m proxy.settings.document
+	$(BIN)/python -m tests.alerts
 
 lock: .venv/.test ## Resolve the dependencies anew
 	$(BIN)/python -m pip install -q uv
@@ -115,6 +123,8 @@ lock: .venv/.test ## Resolve the dependencies anew
 	  --no-annotate --custom-compile-command 'make lock' --group fuzz -o tests/requirements-fuzz.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate --custom-compile-command 'make lock' --group audit -o tests/requirements-audit.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --custom-compile-command 'make lock' --group compile -c tests/requirements.lock -o deploy/compile.lock
 
 clean: ## Remove what the other commands made
 	rm -rf .venv .fuzz .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

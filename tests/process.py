@@ -79,7 +79,7 @@ class Process:
 
     @classmethod
     async def start(cls, *command: str, env: Mapping[str, str] | None = None) -> Self:
-        """Start `command`, with these variables, PATH and PYTHONPATH only."""
+        """Start `command`, with these variables, PATH and PYTHONPATH only, and out of reach of a terminal's Ctrl-C."""
         return cls(
             await asyncio.create_subprocess_exec(
                 *command,
@@ -88,6 +88,7 @@ class Process:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=PIPE,
                 stderr=PIPE,
+                start_new_session=True,
                 limit=1 << 24,
             )
         )
@@ -173,7 +174,7 @@ class Serve(Process):
     """`talon-proxy serve`. `addresses` are as bound."""
 
     addresses: Sequence[str] = ()
-    admin = ""
+    admin = ""  # host and port, or a path
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         super().__init__(process)
@@ -183,6 +184,7 @@ class Serve(Process):
         """Wait until it takes callers; its probe agrees."""
         entry = json.loads(await self.line('"serving"'))
         self.addresses = entry["listen"]
+        self.admin = entry["admin"][0].removeprefix("unix:")
         assert await self.probe("readyz") == 200
 
     @property
@@ -222,11 +224,17 @@ class Serve(Process):
 
     async def change(self, method: str, target: str, body: bytes = b"", /, **fields: str) -> Answer:
         """Change something by the admin listener."""
-        line = Line(*await asyncio.open_unix_connection(self.admin, limit=1 << 24))
+        line = Line(*await self._open_admin())
         try:
             return await ask(line, method, target, body, **fields)
         finally:
             await line.close()
+
+    async def _open_admin(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.admin.startswith("/"):
+            return await asyncio.open_unix_connection(self.admin, limit=1 << 24)
+        host, _, port = self.admin.rpartition(":")
+        return await asyncio.open_connection(host, int(port), limit=1 << 24)
 
     async def probe(self, name: str) -> int:
         """Give the status of a probe."""
@@ -260,17 +268,15 @@ async def serving(upstream: str | None, **settings: str) -> AsyncIterator[Serve]
     `upstream`: None where a file (`config`) says it, and the key.
     """
     with TemporaryDirectory() as folder:
-        admin = f"{folder}/admin"
         given = {
             "listen": "127.0.0.1:0",
             **({"upstream__url": upstream, "api_key": DEFAULT_KEY} if upstream is not None else {}),
-            "admin__listen": f"unix:{admin}",
+            "admin__listen": f"unix:{folder}/admin",
             "shutdown__quiet": "0ms",
         }
         if any(name in settings for name in ("api_key_file", "config")):
             given.pop("api_key", None)
         proxy = await Serve.start(*PROXY, "serve", env=variables(given | settings))
-        proxy.admin = admin
         try:
             await proxy.listening()
             yield proxy

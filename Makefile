@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
-  nginx:nginx-light
+  nginx:nginx-light promtool:prometheus
 COMPILED_TESTS := tests/test_conformance.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
@@ -90,8 +90,9 @@ conflicts: build/compiled bench-packages ## Play a shop with parallel updates: d
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings anew
+docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings and metrics anew
 	$(BIN)/python -m proxy.settings.document
+	$(BIN)/python -m proxy.observe.document
 
 lock: .venv/.test ## Resolve the dependencies anew
 	$(BIN)/python -m pip install -q uv

@@ -32,6 +32,7 @@ from proxy.assembly import (
 )
 from proxy.fields import request_table
 from proxy.keyset import Ledger
+from proxy.messages import Reply
 from proxy.observe.admin import Admin, Controls, Declined, Probes
 from proxy.observe.hashes import Hashes
 from proxy.observe.logs import AccessLog, Logs
@@ -45,6 +46,7 @@ from proxy.report import Report
 from proxy.secret import Redactor
 from proxy.settings import Loaded, Origin, Settings, secrets, settings_hash
 from proxy.switching import NotAllowed, Switcher
+from proxy.talon import failures
 from proxy.talon.operations import OPERATIONS
 from proxy.target import Target, configured, target
 from proxy.traffic.sharing import Profile
@@ -92,6 +94,7 @@ class App:
             operations=[operation.name for operation in OPERATIONS],
             applications=credentials_of(settings).applications,
             version=__version__,
+            judge=_judge,
             clock=time.monotonic,
             now=time.time,
         )
@@ -438,6 +441,10 @@ class App:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _judge(reply: Reply) -> str:
+    return failures.classify(reply.status, reply.block, reply.body).value
 
 
 def _suspected(suspicion: Suspicion | None) -> None:

@@ -63,6 +63,17 @@ class Timeline:
         return self.lane + self.gate + self.backoff
 
 
+class Trace:
+    """The trace that a call belongs to, as its `traceparent` says (W3C Trace Context); ids in hexadecimal."""
+
+    __slots__ = ("id", "parent", "sampled")
+
+    def __init__(self, id_: str, parent: str, *, sampled: bool) -> None:
+        self.id = id_
+        self.parent = parent  # the span in which the caller made the call
+        self.sampled = sampled  # somebody keeps it
+
+
 class Fields:
     """The header fields of a call, shared by all calls that have the same: never changed.
 
@@ -97,6 +108,7 @@ class Call:
         "request_id",
         "target",
         "timeline",
+        "trace",
     )
 
     def __init__(self, method: bytes, target: bytes, fields: Fields, body: bytes, timeline: Timeline) -> None:
@@ -111,6 +123,7 @@ class Call:
         self.operation = "other"
         self.application = ""
         self.error: str | None = None  # category of the error that the answer is made of
+        self.trace: Trace | None = None
 
     def __repr__(self) -> str:
         # No target and no fields: ids and keys stay out of logs.

@@ -169,6 +169,7 @@ class Pipeline(Tower):
         """Read a call's fields; it has an id then, whatever is wrong with them."""
         call.request_id = self._new_id()
         found = self._reception.read(call)
+        call.trace = found.trace
         if found.request_id is not None:
             call.request_id = found.request_id
         return found

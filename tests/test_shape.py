@@ -77,7 +77,14 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
 # What other commands need, or what only a careless import brings in.
-NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}
+NOT_TO_SERVE = {
+    "aiohttp.pytest_plugin",
+    "aiohttp.test_utils",
+    "cryptography",
+    "hjson",
+    "proxy.settings.document",
+    "proxy.observe.document",
+}
 NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
 REVEALS = frozenset({"app", "assembly", "commands", "credentials", "keyset", "secret", "settings"})
 

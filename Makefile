@@ -90,7 +90,7 @@ conflicts: build/compiled bench-packages ## Play a shop with parallel updates: d
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings and metrics anew
+docs: .venv/.test ## Write the sample configuration, its schema and the tables of settings, metrics and logs anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document
 

@@ -33,9 +33,10 @@ from proxy.assembly import (
 from proxy.fields import request_table
 from proxy.keyset import Ledger
 from proxy.messages import Reply
+from proxy.observe.access import AccessLog
 from proxy.observe.admin import Admin, Controls, Declined, Probes
 from proxy.observe.hashes import Hashes
-from proxy.observe.logs import AccessLog, Logs
+from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
 from proxy.overview import Overview

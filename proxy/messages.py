@@ -52,6 +52,7 @@ class Timeline:
     conflicts = 0  # attempts that Talon.One refused for their moment
     joined = False  # the exchange was another call's; `upstream` is the wait for its answer
     reused = False  # the connection had served before
+    protocol = ""  # that it spoke, as ALPN has it
 
     def __init__(self, arrived: float, complete: float) -> None:
         self.arrived = arrived  # first byte of the head

@@ -245,6 +245,8 @@ class Pipeline(Tower):
         """See `traffic.flights.Tower`."""
         flight = caller.flight
         outcome = flight.outcome
+        if caller.call is flight.call:
+            flight.account()
         self._observer.abandoned(caller.call, outcome)
         caller.gone = True
         if outcome is Sent.NO:
@@ -257,6 +259,8 @@ class Pipeline(Tower):
         """See `traffic.flights.Tower`: what was sent goes on without its caller."""
         flight = caller.flight
         waits = flight.waits
+        if caller.call is flight.call:
+            flight.account()
         flight.callers.remove(caller)
         outcome = flight.outcome
         if outcome is Sent.NO and (flight.wanted or self._attempts.insists(flight)):

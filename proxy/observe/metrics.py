@@ -21,8 +21,8 @@ from proxy.observe.exposition import Exposition, Labels, Shown
 
 OTHER = "other"
 FOLDED = "management"  # an operation that is no operation of its own here
-STATUSES = range(100, 600)
-ODD_STATUS = 0  # stands for every status that HTTP does not know
+STATUSES: Final = range(100, 600)
+ODD_STATUS: Final = 0  # stands for every status that HTTP does not know
 PHASES = ("read", "lane", "gate", "pool", "connect", "tls", "ttfb", "body", "write")
 REFUSALS = tuple(
     category.value

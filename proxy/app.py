@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
 from proxy.assembly import (
@@ -58,6 +58,9 @@ from proxy.verification import Unverified
 from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.wheel import Wheel
 
+if TYPE_CHECKING:
+    from proxy.observe.tracing import Tracing
+
 __all__ = ["App", "CannotListen", "Stage"]
 
 _LOG = logging.getLogger(__name__)
@@ -77,9 +80,18 @@ class App:
     """The whole proxy, in the running loop. Raises OSError or ValueError for a file of `upstream.tls` it cannot use."""
 
     def __init__(
-        self, loaded: Loaded, logs: Logs, *, redactor: Redactor, load: Callable[[], Loaded] | None = None
+        self,
+        loaded: Loaded,
+        logs: Logs,
+        *,
+        redactor: Redactor,
+        load: Callable[[], Loaded] | None = None,
+        tracing: "Tracing | None" = None,
     ) -> None:
-        """`redactor` is what `logs` redacts by. `load` reads the settings anew; None: they are never reloaded."""
+        """`redactor` is what `logs` redacts by. `load` reads the settings anew; None: they are never reloaded.
+
+        `tracing`: who makes spans of calls, if somebody shall.
+        """
         loop = asyncio.get_running_loop()
         settings = loaded.settings
         self._started_at = time.monotonic()
@@ -110,9 +122,12 @@ class App:
             suspected=_suspected,
             rekeyed=_rekeyed,
             refused=_refused,
+            tracer=tracing,
         )
         self._callers = callers_of(settings)
-        self._observers = Observers(self._metrics, self._access_log(settings))
+        # In this order: the others tell the trace that a span began.
+        self._observing = (self._metrics,) if tracing is None else (tracing, self._metrics)
+        self._observers = Observers(*self._observing, self._access_log(settings))
         self._pipeline = Pipeline(
             routes_of(settings),
             self._callers,
@@ -121,6 +136,7 @@ class App:
             self._observers,
             self._wheel,
             rules=pipeline_rules(settings),
+            tracer=tracing,
         )
         key = settings.log.hash_key
         hashes = Hashes(key.reveal() if key else None)
@@ -307,7 +323,7 @@ class App:
             self._pipeline.follow(routes, self._callers, credentials, for_pipeline)
             self._traffic.follow(for_traffic)
             self._listener.follow(*downstream)
-            self._observers.follow(self._metrics, access_log)
+            self._observers.follow(*self._observing, access_log)
             self._logs.level = settings.log.level
             self._admin.token = token
 

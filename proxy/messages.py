@@ -67,12 +67,13 @@ class Timeline:
 class Trace:
     """The trace that a call belongs to, as its `traceparent` says (W3C Trace Context); ids in hexadecimal."""
 
-    __slots__ = ("id", "parent", "sampled")
+    __slots__ = ("id", "parent", "sampled", "span")
 
     def __init__(self, id_: str, parent: str, *, sampled: bool) -> None:
         self.id = id_
         self.parent = parent  # the span in which the caller made the call
         self.sampled = sampled  # somebody keeps it
+        self.span: object = None  # the tracer's, where calls are traced here
 
 
 class Fields:

@@ -70,6 +70,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "msgspec": frozenset({"talon.bodies"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "jh2": frozenset({"wire.hpack"}),
+    "opentelemetry": frozenset({"observe.tracing"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator"}),
     "pydantic_core": frozenset({"settings", "simulator.rulebook_file"}),
@@ -85,6 +86,7 @@ NOT_TO_SERVE = {
     "proxy.settings.document",
     "proxy.observe.document",
 }
+NOT_TO_SERVE |= {"opentelemetry", "proxy.observe.tracing", "requests"}
 NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
 REVEALS = frozenset({"app", "assembly", "commands", "credentials", "keyset", "secret", "settings"})
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
 from proxy.assembly import (
@@ -32,9 +32,11 @@ from proxy.assembly import (
 )
 from proxy.fields import request_table
 from proxy.keyset import Ledger
+from proxy.messages import Reply
+from proxy.observe.access import AccessLog
 from proxy.observe.admin import Admin, Controls, Declined, Probes
 from proxy.observe.hashes import Hashes
-from proxy.observe.logs import AccessLog, Logs
+from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
 from proxy.overview import Overview
@@ -45,6 +47,7 @@ from proxy.report import Report
 from proxy.secret import Redactor
 from proxy.settings import Loaded, Origin, Settings, secrets, settings_hash
 from proxy.switching import NotAllowed, Switcher
+from proxy.talon import failures
 from proxy.talon.operations import OPERATIONS
 from proxy.target import Target, configured, target
 from proxy.traffic.sharing import Profile
@@ -54,6 +57,9 @@ from proxy.upstream import Generation, Upstream
 from proxy.verification import Unverified
 from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.wheel import Wheel
+
+if TYPE_CHECKING:
+    from proxy.observe.tracing import Tracing
 
 __all__ = ["App", "CannotListen", "Stage"]
 
@@ -74,9 +80,18 @@ class App:
     """The whole proxy, in the running loop. Raises OSError or ValueError for a file of `upstream.tls` it cannot use."""
 
     def __init__(
-        self, loaded: Loaded, logs: Logs, *, redactor: Redactor, load: Callable[[], Loaded] | None = None
+        self,
+        loaded: Loaded,
+        logs: Logs,
+        *,
+        redactor: Redactor,
+        load: Callable[[], Loaded] | None = None,
+        tracing: "Tracing | None" = None,
     ) -> None:
-        """`redactor` is what `logs` redacts by. `load` reads the settings anew; None: they are never reloaded."""
+        """`redactor` is what `logs` redacts by. `load` reads the settings anew; None: they are never reloaded.
+
+        `tracing`: who makes spans of calls, if somebody shall.
+        """
         loop = asyncio.get_running_loop()
         settings = loaded.settings
         self._started_at = time.monotonic()
@@ -92,6 +107,7 @@ class App:
             operations=[operation.name for operation in OPERATIONS],
             applications=credentials_of(settings).applications,
             version=__version__,
+            judge=_judge,
             clock=time.monotonic,
             now=time.time,
         )
@@ -106,9 +122,12 @@ class App:
             suspected=_suspected,
             rekeyed=_rekeyed,
             refused=_refused,
+            tracer=tracing,
         )
         self._callers = callers_of(settings)
-        self._observers = Observers(self._metrics, self._access_log(settings))
+        # In this order: the others tell the trace that a span began.
+        self._observing = (self._metrics,) if tracing is None else (tracing, self._metrics)
+        self._observers = Observers(*self._observing, self._access_log(settings))
         self._pipeline = Pipeline(
             routes_of(settings),
             self._callers,
@@ -117,6 +136,7 @@ class App:
             self._observers,
             self._wheel,
             rules=pipeline_rules(settings),
+            tracer=tracing,
         )
         key = settings.log.hash_key
         hashes = Hashes(key.reveal() if key else None)
@@ -303,7 +323,7 @@ class App:
             self._pipeline.follow(routes, self._callers, credentials, for_pipeline)
             self._traffic.follow(for_traffic)
             self._listener.follow(*downstream)
-            self._observers.follow(self._metrics, access_log)
+            self._observers.follow(*self._observing, access_log)
             self._logs.level = settings.log.level
             self._admin.token = token
 
@@ -438,6 +458,10 @@ class App:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _judge(reply: Reply) -> str:
+    return failures.classify(reply.status, reply.block, reply.body).value
 
 
 def _suspected(suspicion: Suspicion | None) -> None:

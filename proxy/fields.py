@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.errors import PSEUDONYM, DownstreamError, LoopDetected
-from proxy.messages import Call, Fields
+from proxy.messages import Call, Fields, Trace
 from proxy.wire.fieldtable import FieldTable
 
 _TENTHS: Final = [b"%d.%d" % divmod(tenths, 10) for tenths in range(5000)]  # of a millisecond, spelled
@@ -49,6 +49,7 @@ def request_table() -> FieldTable:
             b"max-forwards",
             b"origin",
             b"sec-fetch-site",
+            b"traceparent",
             b"via",
             b"x-request-id",
             *_CONDITIONS,
@@ -85,6 +86,8 @@ class CallFields:
         "preflight",
         "request_id",
         "timeout",
+        "trace",
+        "traced",
         "unordered",
     )
 
@@ -97,6 +100,8 @@ class CallFields:
         self.preflight = False
         self.fetch_site: bytes | None = None
         self.timeout: float | None = None  # seconds
+        self.trace: Trace | None = None
+        self.traced = False
         self.accept_encoding: bytes | None = None  # as it is passed on
         self.content_encoding = b""
         self.alone = False  # shares no answer
@@ -209,6 +214,23 @@ def _request_id(found: CallFields, value: bytes) -> None:
         found.request_id = value
 
 
+def _traceparent(found: CallFields, value: bytes) -> None:
+    # What is given twice belongs to no trace; it crosses all the same.
+    found.trace = None if found.traced else _trace(value)
+    found.traced = True
+
+
+def _trace(value: bytes) -> Trace | None:
+    """Read a `traceparent`; None where it is not valid (W3C Trace Context §3.2)."""
+    parts = _TRACEPARENT.fullmatch(value)
+    if parts is None:
+        return None
+    version, trace, parent, flags, more = parts.groups()
+    if version == b"ff" or (version == b"00" and more) or not trace.strip(b"0") or not parent.strip(b"0"):
+        return None
+    return Trace(trace.decode(), parent.decode(), sampled=bool(int(flags, 16) & 1))
+
+
 def _set_origin(found: CallFields, _: bytes) -> None:
     found.origin = True
 
@@ -221,6 +243,8 @@ def _set_fetch_site(found: CallFields, value: bytes) -> None:
     found.fetch_site = value
 
 
+# version-trace-parent-flags, and more in later versions
+_TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _REFUSED: Final = re.compile(rb"q=0(?:\.0*)?")  # a quality of zero (RFC 9110 §12.4.2)
 _READERS: Final[dict[bytes, Callable[[CallFields, bytes], None]]] = {
     **dict.fromkeys(_CONDITIONS, _set_alone),
@@ -238,6 +262,7 @@ _READERS: Final[dict[bytes, Callable[[CallFields, bytes], None]]] = {
     b"talon-proxy-coalesce": _coalesce,
     b"talon-proxy-order": _order,
     b"talon-proxy-timeout-ms": _timeout,
+    b"traceparent": _traceparent,
     b"via": _via,
     b"x-request-id": _request_id,
 }

@@ -52,6 +52,7 @@ class Timeline:
     conflicts = 0  # attempts that Talon.One refused for their moment
     joined = False  # the exchange was another call's; `upstream` is the wait for its answer
     reused = False  # the connection had served before
+    protocol = ""  # that it spoke, as ALPN has it
 
     def __init__(self, arrived: float, complete: float) -> None:
         self.arrived = arrived  # first byte of the head
@@ -61,6 +62,18 @@ class Timeline:
     def waited(self) -> float:
         """Seconds for which the call was held back, for the sake of others or of its next attempt."""
         return self.lane + self.gate + self.backoff
+
+
+class Trace:
+    """The trace that a call belongs to, as its `traceparent` says (W3C Trace Context); ids in hexadecimal."""
+
+    __slots__ = ("id", "parent", "sampled", "span")
+
+    def __init__(self, id_: str, parent: str, *, sampled: bool) -> None:
+        self.id = id_
+        self.parent = parent  # the span in which the caller made the call
+        self.sampled = sampled  # somebody keeps it
+        self.span: object = None  # the tracer's, where calls are traced here
 
 
 class Fields:
@@ -97,6 +110,7 @@ class Call:
         "request_id",
         "target",
         "timeline",
+        "trace",
     )
 
     def __init__(self, method: bytes, target: bytes, fields: Fields, body: bytes, timeline: Timeline) -> None:
@@ -111,6 +125,7 @@ class Call:
         self.operation = "other"
         self.application = ""
         self.error: str | None = None  # category of the error that the answer is made of
+        self.trace: Trace | None = None
 
     def __repr__(self) -> str:
         # No target and no fields: ids and keys stay out of logs.

@@ -28,6 +28,7 @@ from proxy.reception import Reception, may_share
 from proxy.talon import keys
 from proxy.talon.routes import Route, Routes
 from proxy.traffic.flights import Caller, Crew, Flight, State, Tower
+from proxy.traffic.traced import Tracer
 from proxy.traffic.traffic import Traffic
 from proxy.wire.wheel import Wheel
 
@@ -75,11 +76,14 @@ class Pipeline(Tower):
         wheel: Wheel,
         *,
         rules: Rules,
+        tracer: Tracer | None = None,
     ) -> None:
+        """`tracer` is told who shares whose answer, if there is one."""
         self.follow(routes, callers, credentials, rules)
         self._lanes = traffic.lanes
         self._attempts = traffic.attempts
         self._observer = observer
+        self._tracer = tracer
         self._wheel = wheel
         self._prefix = secrets.token_hex(6).encode()
         self._count = 0
@@ -144,6 +148,8 @@ class Pipeline(Tower):
         place.board(caller)
         if place is not flight:
             caller.joined = call.timeline.joined = True
+            if self._tracer is not None:
+                self._tracer.joined(call, place.call)
             self._lanes.recount(place)
             return caller
         self._flights.add(flight)
@@ -169,6 +175,7 @@ class Pipeline(Tower):
         """Read a call's fields; it has an id then, whatever is wrong with them."""
         call.request_id = self._new_id()
         found = self._reception.read(call)
+        call.trace = found.trace
         if found.request_id is not None:
             call.request_id = found.request_id
         return found
@@ -230,6 +237,9 @@ class Pipeline(Tower):
         for caller in callers:
             again.board(caller)
         leader.joined = leader.call.timeline.joined = False
+        if self._tracer is not None:
+            for caller in callers[1:]:
+                self._tracer.joined(caller.call, leader.call)
         self._flights.add(self._lanes.admit(again))
         again.begin()
 
@@ -244,6 +254,8 @@ class Pipeline(Tower):
         """See `traffic.flights.Tower`."""
         flight = caller.flight
         outcome = flight.outcome
+        if caller.call is flight.call:
+            flight.account()
         self._observer.abandoned(caller.call, outcome)
         caller.gone = True
         if outcome is Sent.NO:
@@ -256,6 +268,8 @@ class Pipeline(Tower):
         """See `traffic.flights.Tower`: what was sent goes on without its caller."""
         flight = caller.flight
         waits = flight.waits
+        if caller.call is flight.call:
+            flight.account()
         flight.callers.remove(caller)
         outcome = flight.outcome
         if outcome is Sent.NO and (flight.wanted or self._attempts.insists(flight)):

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
@@ -20,6 +20,7 @@ from proxy.errors import ProxyError
 from proxy.fields import reply_table, request_table
 from proxy.keyset import KeyPair, KeySet, Ledger
 from proxy.messages import Call, Reply, Sent
+from proxy.observe.observers import Observers
 from proxy.pipeline import Pipeline
 from proxy.pipeline import Rules as PipelineRules
 from proxy.secret import Secret
@@ -39,6 +40,9 @@ from proxy.wire.heads import RequestLimits
 from proxy.wire.listener import Listener
 from proxy.wire.pool import PoolLimits
 from proxy.wire.wheel import Wheel
+
+if TYPE_CHECKING:
+    from proxy.observe.tracing import Tracing
 
 KEY = "cafe0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab"
 PATIENCE = 10.0  # seconds; a wait this long has failed
@@ -238,6 +242,7 @@ class Proxy:
         quarantine: float = 1.0,
         lanes: LaneRules = PLAIN,
         coalescing: bool = False,
+        tracing: "Tracing | None" = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.witness = Witness()
@@ -266,15 +271,16 @@ class Proxy:
         attempts = AttemptRules(
             response_timeout, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
         )
-        self.traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock)
+        self.traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock, tracer=tracing)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
             self.credentials,
             self.traffic,
-            self.witness,
+            self.witness if tracing is None else Observers(tracing, self.witness),
             self.wheel,
             rules=PipelineRules(total_timeout, base_path=base_path, coalescing=coalescing),
+            tracer=tracing,
         )
         limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
         self.listener = Listener(

@@ -166,8 +166,10 @@ async def talon_proxy(*arguments: str, **settings: str) -> Ended:
 
 
 def variables(settings: Mapping[str, str]) -> dict[str, str]:
-    """Make variables of settings: `listen` ⇒ `TALON_PROXY_LISTEN`."""
-    return {f"TALON_PROXY_{name.upper()}": value for name, value in settings.items()}
+    """Make variables of settings: `listen` ⇒ `TALON_PROXY_LISTEN`. `OTEL_…` are OpenTelemetry's, and stay."""
+    return {
+        name if name.startswith("OTEL_") else f"TALON_PROXY_{name.upper()}": value for name, value in settings.items()
+    }
 
 
 class Serve(Process):

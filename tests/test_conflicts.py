@@ -8,7 +8,8 @@ from collections.abc import Callable
 import orjson
 import pytest
 
-from proxy.talon.conflicts import LONGEST, Kind, classify
+from proxy.talon.bodies import LONGEST
+from proxy.talon.conflicts import Kind, classify
 
 SESSION = b"Too many requests are updating this session at the same time"
 PROFILE = b"Too many requests are updating this profile at the same time"

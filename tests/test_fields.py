@@ -318,3 +318,62 @@ def test_an_answer_for_this_caller_alone(name: bytes, value: bytes, alone: bool)
 def test_only_who_asks_for_no_order_has_none() -> None:
     assert read((b"Talon-Proxy-Order", b"No")).unordered
     assert not read((b"Talon-Proxy-Coalesce", b"no")).unordered
+
+
+# --- traces ---------------------------------------------------------------------------------------------------
+
+TRACE = b"0af7651916cd43dd8448eb211c80319c"
+PARENT = b"b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("value", "sampled"),
+    [
+        (b"00-%b-%b-01" % (TRACE, PARENT), True),
+        (b"00-%b-%b-00" % (TRACE, PARENT), False),
+        (b"00-%b-%b-03" % (TRACE, PARENT), True),
+        (b"cc-%b-%b-01" % (TRACE, PARENT), True),
+        (b"cc-%b-%b-01-what-the-future-brings" % (TRACE, PARENT), True),
+    ],
+)
+def test_a_trace_is_read_and_crosses_as_it_came(value: bytes, sampled: bool) -> None:
+    lines = ((b"TraceParent", value), (b"tracestate", b"congo=t61rcWkgMzE"), (b"tracestate", b"rojo=00f067aa0ba902b7"))
+
+    trace = read(*lines).trace
+
+    assert trace is not None
+    assert (trace.id, trace.parent, trace.sampled) == (TRACE.decode(), PARENT.decode(), sampled)
+    assert crossing(*lines) == b"".join(b"%b: %b\r\n" % line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"00-%b-%b-01-more" % (TRACE, PARENT),
+        b"00-%b-%b-01-" % (TRACE, PARENT),
+        b"cc-%b-%b-01.more" % (TRACE, PARENT),
+        b"ff-%b-%b-01" % (TRACE, PARENT),
+        b"00-%b-%b-01" % (TRACE.upper(), PARENT),
+        b"00-%b-%b-01" % (b"0" * 32, PARENT),
+        b"00-%b-%b-01" % (TRACE, b"0" * 16),
+        b"00-%b-%b-1" % (TRACE, PARENT),
+        b"00-%b-%b" % (TRACE, PARENT),
+        b"00-%b-%b-01, 00-%b-%b-01" % (TRACE, PARENT, TRACE, PARENT),
+    ],
+)
+def test_what_is_no_trace_crosses_all_the_same(value: bytes) -> None:
+    assert read((b"traceparent", value)).trace is None
+    assert crossing((b"traceparent", value)) == b"traceparent: %b\r\n" % value
+
+
+def test_two_traces_are_none() -> None:
+    one = (b"traceparent", b"00-%b-%b-01" % (TRACE, PARENT))
+
+    assert read(one, one, one).trace is None
+
+
+def test_a_trace_does_not_keep_calls_from_sharing_an_answer() -> None:
+    one, other = read((b"traceparent", b"00-%b-%b-01" % (TRACE, PARENT))), read()
+
+    assert one.identity == other.identity

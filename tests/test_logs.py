@@ -1,4 +1,3 @@
-import fcntl
 import logging
 import os
 import threading
@@ -7,68 +6,10 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from proxy.errors import BadMessage, to_reply
-from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
+from proxy.observe.bursts import BURST, RATE, TEXTS, Bursts
 from proxy.observe.entries import LONGEST_LIST, LONGEST_VALUE, Entries
-from proxy.observe.logs import BURST, CLIENT_GONE, TEXTS, AccessLog, Logs
-
-CANARY = "c0ffee5ec2e7c0ffee5ec2e7"
-MOMENT = 1_800_000_000.5
-PATIENCE = 30.0  # seconds in which a thread surely comes to its turn
-
-
-def redact(text: str) -> str:
-    return text.replace(CANARY, "***")
-
-
-class Output:
-    """A pipe with `Logs` at one end. Nobody reads until `lines` is asked for."""
-
-    def __init__(self, **options: object) -> None:
-        self._reading, self._writing = os.pipe()
-        arguments: dict[str, object] = {"level": "info", "format": "json", "redact": redact, "fd": self._writing}
-        self.time = 100.0
-        self.logs = Logs(
-            **{**arguments, **options},  # type: ignore[arg-type]
-            clock=lambda: self.time,
-            now=lambda: MOMENT,
-        )
-
-    def lines(self) -> list[str]:
-        """Everything that was written, once the log has stopped."""
-        read = list[bytes]()
-        reader = threading.Thread(target=lambda: read.extend(self._read()))
-        reader.start()
-        self.logs.stop(PATIENCE)
-        self._close_writing()
-        reader.join(PATIENCE)
-        return b"".join(read).decode().splitlines()
-
-    def entries(self) -> list[dict[str, object]]:
-        return [orjson.loads(line) for line in self.lines()]
-
-    def _read(self) -> Iterator[bytes]:
-        while piece := os.read(self._reading, 65536):
-            yield piece
-
-    def shrink(self) -> None:
-        fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, 4096)
-
-    def hang_up(self) -> None:
-        if self._reading >= 0:
-            os.close(self._reading)
-            self._reading = -1
-
-    def close(self) -> None:
-        # In this order: a writer that is stuck comes free, and has ended before its end of the pipe is closed.
-        self.hang_up()
-        self.logs.stop(PATIENCE)
-        self._close_writing()
-
-    def _close_writing(self) -> None:
-        if self._writing >= 0:
-            os.close(self._writing)
-            self._writing = -1
+from proxy.observe.logs import Logs
+from tests.logged import CANARY, MOMENT, PATIENCE, Output, redact
 
 
 @pytest.fixture
@@ -308,7 +249,7 @@ def test_a_blocked_pipe_stops_nobody_and_what_was_dropped_is_counted() -> None:
     output.logs.start()
 
     for number in range(1_000):
-        output.logs.write("info", "call", {"number": number}, burst=None)
+        output.logs.write("info", "call", {"number": number}, every=True)
     dropped = output.logs.dropped
     output.logs.stop(0.01)
 
@@ -327,7 +268,7 @@ def test_stopping_does_not_wait_for_a_blocked_pipe() -> None:
     output.shrink()
     output.logs.start()
     for _ in range(1_000):
-        output.logs.write("info", "call", {}, burst=None)
+        output.logs.write("info", "call", {}, every=True)
 
     stopped = threading.Thread(target=output.logs.stop, args=(0.01,))
     stopped.start()
@@ -343,7 +284,7 @@ def test_a_pipe_that_is_read_again_gets_the_rest() -> None:
     output.logs.start()
 
     for number in range(1_000):
-        output.logs.write("info", "call", {"number": number}, burst=None)
+        output.logs.write("info", "call", {"number": number}, every=True)
 
     assert [entry["number"] for entry in output.entries()] == list(range(1_000))
     assert output.logs.dropped == 0
@@ -357,7 +298,7 @@ def test_an_output_that_does_not_block_is_waited_for() -> None:
     output.logs.start()
 
     for _ in range(1_000):
-        output.logs.write("info", "call", {}, burst=None)
+        output.logs.write("info", "call", {}, every=True)
 
     assert len(output.entries()) == 1_000
     output.close()
@@ -423,11 +364,16 @@ def test_a_flood_of_one_message_is_thinned_out_and_counted(output: Output) -> No
     log.warning("something else")
     output.time += 1.0
     log.warning("bad request %d", -1)
+    log.warning("bad request %d", -2)
 
-    messages = [entry["msg"] for entry in output.entries()]
+    entries = output.entries()
 
-    assert len(messages) == BURST + 2
-    assert messages[-2:] == ["something else", "bad request -1"]
+    assert len(entries) == BURST + 3
+    assert [(entry["msg"], entry.get("left_out")) for entry in entries[-3:]] == [
+        ("something else", None),
+        ("bad request -1", 50),
+        ("bad request -2", None),
+    ]
     assert output.logs.dropped == 50
 
 
@@ -440,176 +386,25 @@ def test_a_flood_of_different_messages_is_a_flood_too(output: Output) -> None:
     assert output.logs.dropped == 50
 
 
-# --- the access log -------------------------------------------------------------------------------------------
-
-
-def call() -> Call:
-    timeline = Timeline(100.0, 100.002)
-    timeline.tries = 2
-    timeline.reused = True
-    timeline.sent = 100.003
-    timeline.upstream = 0.047
-    timeline.ready = 100.051
-    timeline.written = 100.057
-    target = f"/v2/customer_sessions/{CANARY}?profile={CANARY}".encode()
-    fields = Fields(f"X: {CANARY}\r\n".encode(), [(b"x", CANARY.encode())])
-    fields.host = CANARY.encode()
-    made = Call(b"PUT", target, fields, b"body", timeline)
-    made.request_id = b"abc-1"
-    made.operation = "updateCustomerSessionV2"
-    made.application = "default"
-    return made
-
-
-def reply(status: int = 200) -> Reply:
-    return Reply(status, b"", b"{}", source=Source.UPSTREAM, length=2)
-
-
-def slow() -> Call:
-    made = call()
-    made.timeline.written = 101.0
-    return made
-
-
-def gone() -> Call:
-    made = call()
-    made.timeline.written = 0.0
-    return made
-
-
-def waiting() -> Call:
-    made = call()
-    made.timeline = Timeline(100.0, 100.002)
-    return made
-
-
-def failed() -> Call:
-    made = call()
-    made.error = "timeout"
-    return made
-
-
-def test_a_line_says_how_a_call_went_and_nothing_of_whom_it_is_about(output: Output) -> None:
+def test_an_hour_of_a_flood_does_not_fill_a_disk(output: Output) -> None:
+    """A message with every call, a hundred calls a second."""
     output.logs.start()
-    access = AccessLog(output.logs, "all")
+    written = 0
+    for _ in range(3_600 * 100):
+        output.time += 0.01
+        written += output.logs._bursts.take("warning it fails") is not None
 
-    access.finished(call(), reply(), whole=True)
-
-    (line,) = output.lines()
-    assert CANARY not in line
-    assert "***" not in line
-    assert orjson.loads(line) == {
-        "ts": "2027-01-15T08:00:00.500Z",
-        "level": "info",
-        "msg": "call",
-        "request_id": "abc-1",
-        "method": "PUT",
-        "operation": "updateCustomerSessionV2",
-        "status": 200,
-        "duration_ms": 57.0,
-        "upstream_ms": 47.0,
-        "overhead_ms": 2.0,
-        "retries": 1,
-        "reused": True,
-        "bytes_in": 4,
-        "bytes_out": 2,
-        "application": "default",
-    }
+    assert written <= BURST + 3_600 * RATE
 
 
-def test_a_call_that_was_not_sent_has_no_upstream_part(output: Output) -> None:
-    output.logs.start()
-    access = AccessLog(output.logs, "all")
-    refused = waiting()
-    refused.error = "refused"
-    refused.timeline.ready = refused.timeline.written = 100.003
+def test_what_was_once_too_much_is_told_apart_again_when_it_is_quiet(output: Output) -> None:
+    bursts = Bursts(lambda: output.time)
+    for number in range(TEXTS + 1):
+        assert bursts.take(f"text {number}") == 0
+    output.time += BURST / RATE
 
-    access.finished(refused, reply(403), whole=True)
-
-    (entry,) = output.entries()
-    assert entry["error"] == "refused"
-    assert entry["status"] == 403
-    assert not entry.keys() & {"upstream_ms", "overhead_ms", "retries", "reused"}
-
-
-def test_who_left_before_the_answer_has_status_499(output: Output) -> None:
-    output.logs.start()
-    access = AccessLog(output.logs, "errors", clock=lambda: 100.5)
-
-    access.abandoned(waiting(), Sent.NO)
-    access.abandoned(waiting(), Sent.MAYBE)
-    access.finished(gone(), reply(), whole=False)
-
-    queued, landed = output.entries()
-    assert (queued["status"], queued["duration_ms"]) == (CLIENT_GONE, 500.0)
-    assert (landed["status"], landed["upstream_ms"]) == (CLIENT_GONE, 47.0)
-
-
-def test_an_answer_that_broke_off_keeps_the_status_that_was_told(output: Output) -> None:
-    output.logs.start()
-    access = AccessLog(output.logs, "errors")
-
-    access.finished(call(), reply(), whole=False)
-
-    (entry,) = output.entries()
-    assert entry["status"] == 200
-    assert "bytes_out" not in entry
-
-
-def test_an_answer_to_head_has_sent_no_body(output: Output) -> None:
-    output.logs.start()
-    access = AccessLog(output.logs, "all")
-
-    access.finished(call(), Reply(200, b"", b"", source=Source.UPSTREAM, length=3500), whole=True)
-
-    assert output.entries()[0]["bytes_out"] == 0
-
-
-@pytest.mark.parametrize(
-    ("mode", "statuses"),
-    [
-        ("all", [200, 201, 404, 502, 203, 499, 400, 499]),
-        ("errors", [404, 502, 499, 400, 499]),
-        ("slow", [203]),
-        ("off", []),
-    ],
-)
-def test_the_mode_selects_the_calls(output: Output, mode: str, statuses: list[int]) -> None:
-    output.logs.start()
-    access = AccessLog(output.logs, mode, clock=lambda: 100.1)
-    rejection = BadMessage("Not HTTP")
-
-    access.finished(call(), reply(200), whole=True)
-    access.finished(call(), reply(201), whole=True)
-    access.finished(call(), reply(404), whole=True)
-    access.finished(failed(), reply(502), whole=True)
-    access.finished(slow(), reply(203), whole=True)
-    access.finished(gone(), reply(200), whole=False)
-    access.rejected(to_reply(rejection), rejection)
-    access.abandoned(waiting(), Sent.NO)
-
-    assert [entry["status"] for entry in output.entries()] == statuses
-
-
-def test_a_sample_is_drawn(output: Output) -> None:
-    output.logs.start()
-    draws = iter((0.009, 0.01, 0.5, 0.0))
-    access = AccessLog(output.logs, "sample", 0.01, draw=lambda: next(draws))
-
-    for status in (200, 201, 202, 203):
-        access.finished(call(), reply(status), whole=True)
-
-    assert [entry["status"] for entry in output.entries()] == [200, 203]
-
-
-def test_only_a_crowd_of_errors_is_thinned_out(output: Output) -> None:
-    output.logs.start()
-    every, errors = AccessLog(output.logs, "all"), AccessLog(output.logs, "errors")
-
-    for _ in range(BURST + 50):
-        every.finished(call(), reply(200), whole=True)
-        errors.finished(call(), reply(500), whole=True)
-
-    statuses = [entry["status"] for entry in output.entries()]
-    assert statuses.count(200) == BURST + 50
-    assert statuses.count(500) == BURST
+    for _ in range(BURST):
+        assert bursts.take("another") == 0
+    assert bursts.take("another") is None
+    assert bursts.take("and one more") == 0
+    assert len(bursts._buckets) < TEXTS

@@ -1,22 +1,56 @@
 import asyncio
 import dataclasses
+import itertools
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
 
-from proxy.errors import BadMessage, CallTimeout, Draining, NotFound, PoolTimeout, ProxyError, Unavailable, to_reply
-from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
-from proxy.observe import metrics as declared
-from proxy.observe.exposition import Distribution, Exposition, Family, Histogram
-from proxy.observe.metrics import FOLD_EVERY, Connections, LoopLag, Metrics, Pulled, Traffic
+from proxy.errors import (
+    BadMessage,
+    CallTimeout,
+    Category,
+    Draining,
+    NameNotResolved,
+    NotFound,
+    PoolTimeout,
+    ProxyError,
+    Unavailable,
+    to_reply,
+)
+from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline, Trace
+from proxy.observe import exposition
+from proxy.observe import families as declared
+from proxy.observe.exposition import BATCH, Distribution, Exposition, Family, Histogram
+from proxy.observe.metrics import (
+    CLOSINGS,
+    FELT,
+    FOLD_EVERY,
+    MOST_ROWS,
+    PHASES,
+    REFUSALS,
+    Connections,
+    LoopLag,
+    Metrics,
+    Pulled,
+    Traffic,
+)
 from proxy.observe.observers import Observers
+from proxy.talon.failures import Failure
+from proxy.talon.keys import Unkeyed
+from proxy.talon.operations import OPERATIONS as OPERATIONS_OF_TALON_ONE
+from proxy.traffic.retries import Reason
+from proxy.wire.connection import Closing
 
 OPERATIONS = ("updateCustomerSessionV2", "getCustomerSession", "other", "management")
+KEYS = ("primary", "next")
 NOW = 1_800_000_000.0  # Unix time at which the clock below shows 1000.0
 TRAFFIC = Traffic(
     lanes=11,
@@ -51,12 +85,17 @@ PULLED = Pulled(
 )
 
 
+def judge(reply: Reply) -> str:
+    return "upstream_5xx" if reply.status >= 500 else "other"
+
+
 def make(pulled: Pulled = PULLED) -> Metrics:
     return Metrics(
         pulled,
         operations=OPERATIONS,
         applications=["default", "eu"],
         version="0.1.0",
+        judge=judge,
         clock=lambda: 1000.0,
         now=lambda: NOW,
     )
@@ -257,6 +296,32 @@ def test_only_errors_of_ours_after_sending_are_unknown_outcomes() -> None:
     metrics.finished(call(), reply(500), whole=True)
 
     assert value(metrics, "unknown_outcomes_total", operation="updateCustomerSessionV2") == 1
+
+
+def test_errors_of_talon_one_are_counted_by_what_they_say() -> None:
+    metrics = make()
+
+    for status in (200, 404, 409, 503):
+        metrics.finished(call(), reply(status), whole=True)
+
+    operation = "updateCustomerSessionV2"
+    assert value(metrics, "upstream_errors_total", operation=operation, category="other") == 2
+    assert value(metrics, "upstream_errors_total", operation=operation, category="upstream_5xx") == 1
+
+
+def test_calls_that_talon_one_did_not_answer_are_counted_by_the_reason() -> None:
+    metrics = make()
+    shared = call()
+    shared.timeline.tries, shared.timeline.joined = 0, True
+
+    fail(metrics, call(), CallTimeout("Too late", sent=Sent.MAYBE))
+    fail(metrics, shared, CallTimeout("Too late", sent=Sent.MAYBE))
+    fail(metrics, call(), NameNotResolved("No address"))
+    fail(metrics, unsent(), CallTimeout("Waited for others too long", sent=Sent.NO))
+
+    operation = "updateCustomerSessionV2"
+    assert value(metrics, "upstream_errors_total", operation=operation, category="timeout") == 2
+    assert value(metrics, "upstream_errors_total", operation=operation, category="dns") == 1
 
 
 def test_refusals_are_counted_by_reason() -> None:
@@ -497,7 +562,7 @@ async def test_a_scrape_in_turns_reads_the_same_and_lets_others_work() -> None:
             await asyncio.sleep(0)
 
     histogram = Histogram("waits_seconds", "Waits.", tuple(float(bound) for bound in range(10)), ("of",))
-    exposition = Exposition(lambda: [histogram.metric(((str(of),), histogram.empty()) for of in range(100))])
+    exposition = Exposition(lambda: [histogram.shown(((str(of),), histogram.empty()) for of in range(100))])
     for accept in ("", "application/openmetrics-text"):
         task = asyncio.get_running_loop().create_task(work())
         at_once, _ = exposition.render(accept)
@@ -513,6 +578,99 @@ async def test_a_scrape_in_turns_reads_the_same_and_lets_others_work() -> None:
     assert worked > 10
 
 
+def traced(*, sampled: bool = True) -> Call:
+    made = call()
+    made.trace = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=sampled)
+    return made
+
+
+def test_openmetrics_names_a_trace_for_each_bucket_of_a_duration() -> None:
+    metrics = make()
+    slow = traced()
+    slow.timeline.written += 1.0
+    for one in (call(), traced(), slow, traced(sampled=False)):
+        metrics.finished(one, reply(), whole=True)
+
+    text, _ = metrics.render("application/openmetrics-text")
+
+    found = {
+        (sample.name, sample.labels["le"]): sample.exemplar
+        for family in parse_openmetrics(text.decode())  # type: ignore[no-untyped-call]
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert {name: round(exemplar.value, 3) for name, exemplar in found.items()} == {
+        ("talon_proxy_request_duration_seconds_bucket", "0.075"): 0.057,
+        ("talon_proxy_request_duration_seconds_bucket", "2.5"): 1.057,
+        ("talon_proxy_upstream_request_duration_seconds_bucket", "0.05"): 0.047,
+    }
+    assert all(exemplar.labels == {"trace_id": traced().trace.id} for exemplar in found.values())  # type: ignore[union-attr]
+    assert all(exemplar.timestamp and float(exemplar.timestamp) == NOW for exemplar in found.values())
+
+
+def test_prometheus_text_has_no_exemplars() -> None:
+    metrics = make()
+    metrics.finished(traced(), reply(), whole=True)
+
+    text, _ = metrics.render(None)
+
+    assert b"trace_id" not in text
+
+
+def test_what_nobody_keeps_is_no_exemplar() -> None:
+    metrics = make()
+    metrics.finished(traced(sampled=False), reply(), whole=True)
+
+    text, _ = metrics.render("application/openmetrics-text")
+
+    assert b"trace_id" not in text
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+def test_ten_thousand_series_are_made_and_written_in_small_pieces(accept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a scrape does at a stretch is bounded by structure: samples are made for one piece at a time."""
+    made = 0
+
+    def sample(*arguments: Any) -> Sample:
+        nonlocal made
+        made += 1
+        return Sample(*arguments)
+
+    monkeypatch.setattr(exposition, "Sample", sample)
+    counter = Family("calls_total", "Calls.", ("of",))
+    histogram = Histogram("waits_seconds", "Waits.", declared.DURATIONS, ("of",))
+    scrape = Exposition(
+        lambda: [
+            counter.shown(((str(of),), of) for of in range(5_000)),
+            histogram.shown(((str(of),), histogram.empty()) for of in range(300)),
+        ]
+    )
+    encode, _ = exposition._choose(accept)
+
+    pieces = []
+    for piece in scrape._pieces(encode):
+        assert made <= BATCH
+        assert piece.count(b"\n") <= BATCH + 2  # help and type
+        made = 0
+        pieces.append(piece)
+
+    assert sum(piece.count(b"\n") for piece in pieces) > 10_000
+
+
+def test_the_samples_of_a_family_are_all_of_one_moment() -> None:
+    """Also where calls go on between its pieces."""
+    histogram = Histogram("waits_seconds", "Waits.", (1.0,), ("of",))
+    rows = {(str(of),): histogram.empty() for of in range(BATCH)}
+    shown = histogram.shown(rows.items())
+
+    shown.some(BATCH)
+    for row in rows.values():
+        row.observe(0.5)
+    rows.clear()
+
+    assert [sample.value for sample in shown.some(BATCH).samples] == [0.0] * BATCH
+
+
 def test_every_family_is_exposed_and_explained() -> None:
     families = [family for family in vars(declared).values() if isinstance(family, Family | Histogram)]
     text, _ = make().render(None)
@@ -523,23 +681,83 @@ def test_every_family_is_exposed_and_explained() -> None:
         assert family.name.startswith("talon_proxy_")
 
 
-def test_the_worst_shop_stays_below_its_bound_of_series() -> None:
-    operations = [f"operation{number}" for number in range(46)]
+def counted(operations: Sequence[str], applications: Sequence[str], statuses: Iterable[int]) -> int:
+    """Give the series of a proxy that met all of these, and all that can go wrong."""
+    uses = {(name, key, result): 1 for name in applications for key in KEYS for result in ("accepted", "rejected")}
+    pulled = dataclasses.replace(PULLED, credentials=lambda: uses, expiries=lambda: dict.fromkeys(applications, 1.0))
+    failures = [failure.value for failure in Failure]
     metrics = Metrics(
-        PULLED,
-        operations=operations,
-        applications=[],
+        pulled,
+        operations=[operation.name for operation in OPERATIONS_OF_TALON_ONE],
+        applications=applications,
         version="0.1.0",
+        judge=lambda reply: failures[reply.status % len(failures)],
         clock=lambda: 1000.0,
         now=lambda: NOW,
     )
-    for operation in operations:
-        for status in (200, 201, 204, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 504):
-            metrics.finished(call(operation), reply(status), whole=True)
-        for error in (CallTimeout("", sent=Sent.MAYBE), Draining(""), NotFound("")):
-            fail(metrics, call(operation), error)
+    for operation, application in itertools.product(operations, applications):
+        for status in statuses:
+            metrics.finished(call(operation, application), reply(status), whole=True)
+        shared = call(operation, application)
+        shared.timeline.joined = True
+        metrics.finished(shared, reply(), whole=True)
+        for category in FELT:
+            failed = call(operation, application)
+            failed.error = category
+            metrics.finished(failed, to_reply(CallTimeout("", sent=Sent.MAYBE)), whole=True)
+    error = BadMessage("Not HTTP")
+    metrics.rejected(to_reply(error), error)
+    return len(samples(metrics))
 
-    assert len(samples(metrics)) < 10_000
+
+def test_a_shop_of_eight_operations_has_less_than_two_thousand_series() -> None:
+    eight = [operation.name for operation in OPERATIONS_OF_TALON_ONE[:8]]
+
+    assert counted(eight, ["eu", "us"], (200, 201, 204, 400, 401, 404, 409, 429, 500, 502, 503, 504)) < 2_000
+
+
+def test_the_worst_shop_has_no_more_than_ten_thousand_series() -> None:
+    """Every operation, a hundred Applications, and a Talon.One that answers with a status of its own to each."""
+    every = [operation.name for operation in OPERATIONS_OF_TALON_ONE]
+
+    assert 5_000 < counted(every, [f"shop{number}" for number in range(100)], (200, 299, 404, 599)) <= 10_000
+
+
+def test_where_there_are_too_many_series_every_call_is_counted_all_the_same() -> None:
+    metrics = make()
+    metrics._rows = MOST_ROWS
+
+    for status in (200, 404, 404):
+        metrics.finished(call(), reply(status), whole=True)
+
+    labels = {"operation": "updateCustomerSessionV2", "source": "upstream"}
+    assert value(metrics, "requests_total", **labels, status="other", application="") == 3
+
+
+# --- closed sets that other rooms have, too -------------------------------------------------------------------
+
+
+def test_closed_sets_are_those_of_whoever_counts() -> None:
+    assert set(CLOSINGS) == {reason.value for reason in Closing}
+    assert {f"{cause}" for cause in FELT} <= {category.value for category in Category}
+    assert not FELT & {failure.value for failure in Failure}, "one name, one meaning"
+
+
+@pytest.mark.parametrize(
+    ("family", "values"),
+    [
+        (declared.PHASE, PHASES),
+        (declared.REFUSED, REFUSALS),
+        (declared.CLOSED, CLOSINGS),
+        (declared.UNKEYED, [reason.value for reason in Unkeyed]),
+        (declared.UPSTREAM_RETRIES, [reason.value for reason in Reason]),
+        (declared.UPSTREAM_ERRORS, [*FELT, *(failure.value for failure in Failure)]),
+    ],
+)
+def test_help_explains_every_value_of_a_label(family: Family | Histogram, values: Iterable[str]) -> None:
+    words = set(re.findall(r"\w+", family.help))
+
+    assert set(values) - words == set()
 
 
 # --- parts ----------------------------------------------------------------------------------------------------

@@ -71,6 +71,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "msgspec": frozenset({"talon.bodies"}),
     "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
     "jh2": frozenset({"wire.hpack"}),
+    "opentelemetry": frozenset({"observe.tracing"}),
     "prometheus_client": frozenset({"observe"}),
     "pydantic": frozenset({"settings", "simulator"}),
     "pydantic_core": frozenset({"settings", "simulator.rulebook_file"}),
@@ -78,7 +79,15 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
 # What other commands need, or what only a careless import brings in.
-NOT_TO_SERVE = {"aiohttp.pytest_plugin", "aiohttp.test_utils", "cryptography", "hjson", "proxy.settings.document"}
+NOT_TO_SERVE = {
+    "aiohttp.pytest_plugin",
+    "aiohttp.test_utils",
+    "cryptography",
+    "hjson",
+    "proxy.settings.document",
+    "proxy.observe.document",
+}
+NOT_TO_SERVE |= {"opentelemetry", "proxy.observe.tracing", "requests"}
 NOT_TO_SERVE |= {"multiprocessing", "sqlite3", "unittest", "xml", "prometheus_client.multiprocess"}
 REVEALS = frozenset({"app", "assembly", "commands", "credentials", "keyset", "secret", "settings"})
 

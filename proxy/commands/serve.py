@@ -3,15 +3,21 @@
 import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from proxy import descriptors, privacy
+from proxy import __version__, descriptors, privacy
 from proxy.app import App, CannotListen
+from proxy.observe import otel
 from proxy.observe.logs import Logs
 from proxy.secret import Redactor
 from proxy.settings import Loaded, SettingsError, load, secrets
 from proxy.sockets import owner
+from proxy.talon.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from proxy.observe.tracing import Tracing
 
 
 def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -29,19 +35,42 @@ def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
     too_few = descriptors.allow(settings.limits.connections, settings.upstream.connections.max)
     for warning in (*loaded.warnings, *([too_few] if too_few else ())):
         logs.write("warning", warning, {})
+    tracing = _tracing(environ, logs)
     try:
-        return uvloop.run(_run(loaded, logs, redactor, lambda: load(flags, environ)))
+        return uvloop.run(_run(loaded, logs, redactor, lambda: load(flags, environ), tracing))
     except OSError as error:
         print(f"talon-proxy: {_explain(error)}", file=sys.stderr)
         return 1
     finally:
+        if tracing is not None:
+            tracing.close(1.0)
         logs.stop(1.0)
 
 
-async def _run(loaded: Loaded, logs: Logs, redactor: Redactor, again: Callable[[], Loaded]) -> int:
+def _tracing(environ: Mapping[str, str], logs: Logs) -> "Tracing | None":
+    """Trace, where variables of OpenTelemetry ask for it. What cannot be had keeps nobody from serving."""
+    try:
+        if not otel.wanted(environ):
+            return None
+        # Here, and not above: it takes longer to load than all the rest.
+        from proxy.observe import tracing
+    except otel.Unsupported as reason:
+        logs.write("warning", str(reason), {})
+        return None
+    except ImportError:
+        logs.write("warning", otel.MISSING, {})
+        return None
+    return tracing.exporting(
+        version=__version__, templates={operation.name: operation.template for operation in OPERATIONS}
+    )
+
+
+async def _run(
+    loaded: Loaded, logs: Logs, redactor: Redactor, again: Callable[[], Loaded], tracing: "Tracing | None"
+) -> int:
     # Addresses that nobody asked for must not keep it from starting.
     ipv6_optional = loaded.origins["listen"] == "default"
-    return await App(loaded, logs, redactor=redactor, load=again).run(ipv6_optional=ipv6_optional)
+    return await App(loaded, logs, redactor=redactor, load=again, tracing=tracing).run(ipv6_optional=ipv6_optional)
 
 
 def _explain(error: OSError) -> str:

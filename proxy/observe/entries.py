@@ -39,9 +39,9 @@ class Entries:
                 entry[self._clean(name)] = self._plain(value)
         return self._render(entry, [self._clean(line) for line in trace[-LONGEST_TRACEBACK:]])
 
-    def of_record(self, record: logging.LogRecord) -> str:
+    def of_record(self, record: logging.LogRecord, more: Fields) -> str:
         """Give the line of a record of the standard module. Raises what a value raises that cannot be printed."""
-        fields = getattr(record, "fields", {})
+        fields = {**getattr(record, "fields", {}), **more}
         return self.line(record.created, record.levelname.lower(), _message(record), fields, _trace(record))
 
     def _plain(self, value: object) -> object:

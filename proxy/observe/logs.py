@@ -1,28 +1,23 @@
-"""The log of this process: entries on standard output, written by a thread of its own; and which calls get one.
+"""The log of this process: entries on standard output, written by a thread of its own.
 
 What it guarantees: whoever logs never waits for the reader of the output; what cannot be kept is dropped and counted;
-every line goes through `redact` last. What a line looks like is `entries`'. It does not rotate or send anything:
-that belongs to whoever reads the output.
+every line goes through `redact` last. Of what comes in crowds some is written (`bursts`), and how much was left out
+stands in the next line of its kind. What a line looks like is `entries`', which calls get one is `access`'s. It does
+not rotate or send anything: that belongs to whoever reads the output.
 """
 
 import logging
 import os
 import queue
-import random
 import select
 import threading
 import time
 from collections.abc import Callable
 
-from proxy.errors import ProxyError
-from proxy.messages import Call, Reply, Sent
+from proxy.observe.bursts import Bursts
 from proxy.observe.entries import Entries, Fields
 
 CAPACITY = 4 << 20  # characters that wait for a slow reader
-BURST = 100  # entries with one text in one second
-TEXTS = 1_000  # told apart in one second
-SLOW = 1.0  # seconds from which a call counts as slow
-CLIENT_GONE = 499  # nobody was there to read another status (as nginx has it)
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -30,8 +25,6 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-_CALL = "call"
-_REJECTED = "message rejected"
 
 
 class Logs:
@@ -56,7 +49,7 @@ class Logs:
         self._fd = fd
         self._now = now
         self._entries = Entries(redact, as_text=format == "text" or (format == "auto" and os.isatty(fd)))
-        self._bursts = _Bursts(clock)
+        self._bursts = Bursts(clock)
         self._handler = _Handler(self)
         self._before: tuple[list[logging.Handler], int] | None = None  # what `stop` gives back to the root logger
         # Its `put` never waits, not even for the writer. None: nothing follows.
@@ -115,21 +108,23 @@ class Logs:
 
     # --- for those who log ---
 
-    def write(self, level: str, msg: str, fields: Fields, *, burst: int | None = BURST) -> None:
-        """Write an entry, at most `burst` with this text in a second (None: all). Never waits."""
-        if burst is not None and not self._bursts.allow(f"{level} {msg}", burst):
+    def write(self, level: str, msg: str, fields: Fields, *, every: bool = False) -> None:
+        """Write an entry, and not too many with this text, unless it shall be `every` one. Never waits."""
+        left_out = 0 if every else self._bursts.take(f"{level} {msg}")
+        if left_out is None:
             self._refused += 1
         else:
-            self._put(self._entries.line(self._now(), level, msg, fields))
+            self._put(self._entries.line(self._now(), level, msg, _with(fields, left_out)))
 
     def take(self, record: logging.LogRecord) -> None:
         """Write an entry of the standard module. Never waits, never raises."""
         try:
             # By its text before arguments: otherwise each of a flood would be the first of its kind.
-            if self._bursts.allow(f"{record.levelname} {record.msg}", BURST):
-                self._put(self._entries.of_record(record))
-            else:
+            left_out = self._bursts.take(f"{record.levelname} {record.msg}")
+            if left_out is None:
                 self._refused += 1
+            else:
+                self._put(self._entries.of_record(record, _with({}, left_out)))
         except Exception:
             # A value that cannot even be printed. A call must not fail because it is logged.
             self._refused += 1
@@ -163,6 +158,10 @@ class Logs:
                 select.select((), (self._fd,), ())
 
 
+def _with(fields: Fields, left_out: int) -> Fields:
+    return {**fields, "left_out": left_out} if left_out else fields
+
+
 class _Handler(logging.Handler):
     """The way from the standard module into `Logs`."""
 
@@ -172,128 +171,3 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._logs.take(record)
-
-
-class _Bursts:
-    """Counts what is the same within a second."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._second = 0
-        self._counts: dict[int, int] = {}
-
-    def allow(self, text: str, most: int) -> bool:
-        """Count one more; False: there were `most` in this second."""
-        second = int(self._clock())
-        if second != self._second:
-            self._second = second
-            self._counts = {}
-        key = hash(text)
-        if len(self._counts) >= TEXTS and key not in self._counts:
-            key = 0  # a flood of different texts is a flood too
-        count = self._counts.get(key, 0) + 1
-        self._counts[key] = count
-        return count <= most
-
-
-class AccessLog:
-    """Writes a line for the calls that `log.access` selects: `all`, `errors`, `slow`, `off` or `sample`."""
-
-    def __init__(
-        self,
-        logs: Logs,
-        mode: str,
-        rate: float = 1.0,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        """`clock` is the one that timelines are stamped by; `draw` gives a random share for `sample`."""
-        self._logs = logs
-        self._mode = mode
-        self._rate = rate
-        self._clock = clock
-        self._draw = draw
-        self._only_failed = mode in ("errors", "off")
-        # All of them were asked for; of errors and slow calls, which come in crowds, some tell enough.
-        self._burst = None if mode in ("all", "sample") else BURST
-
-    def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
-        """An answer was written, or found its caller gone."""
-        failed = reply.status >= 400 or call.error is not None or not whole
-        if not failed and self._only_failed:
-            return
-        timeline = call.timeline
-        duration = (timeline.written or timeline.ready) - timeline.arrived
-        if self._wants(failed, duration):
-            # Written by nobody: the caller had left. Broken off while it was written: the status had been told.
-            status = reply.status if timeline.written else CLIENT_GONE
-            self._write(_CALL, _fields(call, status, duration, _sent_bytes(reply) if whole else None))
-
-    def rejected(self, reply: Reply, error: ProxyError) -> None:
-        """A message that never became a call was answered."""
-        if self._wants(True, 0.0):
-            fields = {"operation": "other", "status": reply.status, "error": error.category.value}
-            self._write(_REJECTED, {**fields, "bytes_out": len(reply.body)})
-
-    def abandoned(self, call: Call, sent: Sent) -> None:
-        """A caller left before its answer; a call that had been sent is `finished` when it lands."""
-        duration = self._clock() - call.timeline.arrived
-        if sent is Sent.NO and self._wants(True, duration):
-            self._write(_CALL, _fields(call, CLIENT_GONE, duration, None))
-
-    def _wants(self, failed: bool, duration: float) -> bool:
-        match self._mode:
-            case "all":
-                return True
-            case "errors":
-                return failed
-            case "slow":
-                return duration >= SLOW
-            case "sample":
-                return self._draw() < self._rate
-        return False
-
-    def _write(self, msg: str, fields: Fields) -> None:
-        self._logs.write("info", msg, fields, burst=self._burst)
-
-
-def _fields(call: Call, status: int, duration: float, bytes_out: int | None) -> dict[str, object]:
-    """Give what a line says of a call. No target, no ids, no bodies: keys and customers stay out of logs."""
-    timeline = call.timeline
-    fields: dict[str, object] = {
-        "request_id": call.request_id,
-        "method": call.method,
-        "operation": call.operation,
-        "status": status,
-        "duration_ms": _milliseconds(duration),
-        "bytes_in": len(call.body),
-        "application": call.application,
-    }
-    if bytes_out is not None:
-        fields["bytes_out"] = bytes_out
-    if timeline.tries:
-        fields["retries"] = timeline.tries - 1
-        fields["reused"] = timeline.reused
-    if timeline.upstream and timeline.ready:
-        fields["upstream_ms"] = _milliseconds(timeline.upstream)
-        fields["overhead_ms"] = _milliseconds(timeline.ready - timeline.complete - timeline.upstream - timeline.waited)
-    if timeline.waited:
-        fields["lane_ms"] = _milliseconds(timeline.waited)
-    if timeline.conflicts:
-        fields["conflict"] = timeline.conflicts
-    if call.admission:
-        fields["admission"] = call.admission
-        fields["coalesced"] = timeline.joined
-    if call.error is not None:
-        fields["error"] = call.error
-    return fields
-
-
-def _sent_bytes(reply: Reply) -> int | None:
-    """Give the size of a body that was sent whole. An answer to HEAD has a length and none."""
-    return len(reply.body) if reply.stream is None else reply.length
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(max(seconds, 0.0) * 1000, 2)

@@ -1,11 +1,11 @@
-"""What is counted, and the counting.
+"""The counting; `families` declares what is counted.
 
-Every metric is declared here, with a text for a stranger. The end of a call costs a few additions to integers;
-prometheus_client has its turn only when somebody scrapes. What other objects know already is asked of them then
-(`Pulled`), so that no number is kept twice.
+The end of a call costs a few additions to integers; prometheus_client has its turn only when somebody scrapes. What
+other objects know already is asked of them then (`Pulled`), so that no number is kept twice.
 
 Labels come from closed sets: operations and Applications are those given at the start, everything else is told
-below. What is not in a set is counted as `other`, or as no Application; it never makes a series.
+below. What is not in a set is counted as `other`, or as no Application; it never makes a series. Where many
+Applications and a Talon.One that answers with every status there is would make too many, the newest are added up.
 """
 
 import itertools
@@ -14,213 +14,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from prometheus_client import Metric
-
 from proxy.errors import Category, Draining, ProxyError, Unavailable
-from proxy.messages import Call, Reply, Sent, Source, Timeline
-from proxy.observe.exposition import Exposition, Family, Histogram, Labels
-
-# As OpenTelemetry's HTTP conventions advise (http.server.request.duration).
-DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-OVERHEADS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-SERVED = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
-
-REQUESTS = Family(
-    "talon_proxy_requests_total",
-    "Calls that were answered, or whose answer found its caller gone; source: who made the answer, Talon.One"
-    " (upstream) or this proxy",
-    ("operation", "status", "source", "application"),
-)
-REQUEST_DURATION = Histogram(
-    "talon_proxy_request_duration_seconds",
-    "Time from the first byte of a call to the last byte of its answer, as its caller had it",
-    DURATIONS,
-    ("operation", "source"),
-)
-UPSTREAM_DURATION = Histogram(
-    "talon_proxy_upstream_request_duration_seconds",
-    "Time a call spent with Talon.One, all attempts together, from sending to the whole answer or its failure",
-    DURATIONS,
-    ("operation",),
-)
-OVERHEAD = Histogram(
-    "talon_proxy_overhead_seconds",
-    "Time this proxy added to a call: from the complete request to the ready answer, without Talon.One's part, and"
-    " without waiting for earlier calls, for another call's answer or for the next attempt",
-    OVERHEADS,
-)
-PHASE = Histogram(
-    "talon_proxy_phase_seconds",
-    "Time of a call by phase: read (request arriving), lane (waiting for earlier writes of its session or profile),"
-    " gate (waiting where a limited number may go at a time), pool (waiting for a connection, opening included),"
-    " connect and tls (of that), ttfb (first byte of the answer), body (rest of it), write (answer to the caller)",
-    DURATIONS,
-    ("phase",),
-)
-IN_FLIGHT = Family(
-    "talon_proxy_requests_in_flight",
-    "Calls not answered yet, or sent to Talon.One and given up by their callers",
-)
-COALESCED = Family(
-    "talon_proxy_coalesced_requests_total",
-    "Calls that shared the answer of an identical call, and so were not sent to Talon.One",
-    ("operation",),
-)
-LANES = Family(
-    "talon_proxy_lanes",
-    "Sessions and profiles that have a write waiting or under way",
-)
-LANE_WAITING = Family(
-    "talon_proxy_lane_waiting",
-    "Writes that wait for earlier ones of the same session or profile",
-)
-LANE_OLDEST_WAIT = Family(
-    "talon_proxy_lane_oldest_wait_seconds",
-    "How long the oldest of those has waited",
-)
-LANE_WAIT = Histogram(
-    "talon_proxy_lane_wait_seconds",
-    "Time that a write waited for earlier ones of the same session or profile, where it had to",
-    DURATIONS,
-)
-SHARED_PROFILES = Family(
-    "talon_proxy_shared_profiles",
-    "Profiles found to be used by many sessions, as for guests: their writes are limited, and not ordered; better give"
-    " each guest a profile of its own, or none",
-)
-UNKEYED = Family(
-    "talon_proxy_unkeyed_requests_total",
-    "Calls that were not ordered by all they name; reason: the body was too_large to look into, compressed, not_json,"
-    " of another shape than documented, or named too_many profiles",
-    ("reason",),
-)
-CONFLICTS_AVOIDED = Family(
-    "talon_proxy_conflicts_avoided_total",
-    "Writes that came while three or more of the same session or profile were unfinished: at most so many answers of"
-    " 409 were avoided by ordering them",
-)
-UPSTREAM_CONFLICTS = Family(
-    "talon_proxy_upstream_conflicts_total",
-    "Calls that Talon.One answered with 409; kind: too many parallel updates of the session or profile, something that"
-    " exists already, or another reason; outcome: resolved by trying again, or returned to the caller",
-    ("kind", "outcome"),
-)
-ABANDONED = Family(
-    "talon_proxy_abandoned_requests_total",
-    "Calls whose caller left before the answer; state: not yet sent to Talon.One (queued), or sent",
-    ("state",),
-)
-UNKNOWN_OUTCOMES = Family(
-    "talon_proxy_unknown_outcomes_total",
-    "Calls of which nobody knows whether Talon.One processed them: lost, timed out, or answered with 502 or 504",
-    ("operation",),
-)
-REFUSED = Family(
-    "talon_proxy_refused_total",
-    "Calls and connections that this proxy did not take; reason: depth (too many writes of one session or profile"
-    " wait), concurrency (too many calls or connections), circuit (Talon.One could not be reached lately), pacing (too"
-    " many calls of one endpoint of the Management API wait), draining (shutting down)",
-    ("reason",),
-)
-UPSTREAM_RETRIES = Family(
-    "talon_proxy_upstream_retries_total",
-    "Attempts repeated; reason: connection (the one before failed before anything was sent), lost (its connection was"
-    " lost, and the call may be repeated), idle_close (Talon.One closed the idle connection as the call came), status"
-    " (a read was answered with 502, 503 or 504), throttled (with 429), conflict (another update was in the way), key"
-    " (its key was refused, and there is another)",
-    ("reason",),
-)
-BUDGET_EXHAUSTED = Family(
-    "talon_proxy_retry_budget_exhausted_total",
-    "Attempts not repeated, because retries.budget was used up",
-    ("reason",),
-)
-CONNECTIONS = Family(
-    "talon_proxy_upstream_connections",
-    "Connections to Talon.One; state: being opened, active, idle, or held back; generation: of the current URL, or"
-    " of one that is being left (draining)",
-    ("state", "protocol", "generation"),
-)
-OPENED = Family(
-    "talon_proxy_upstream_connections_opened_total",
-    "Connections to Talon.One that were opened",
-)
-CLOSED = Family(
-    "talon_proxy_upstream_connections_closed_total",
-    "Connections to Talon.One that were closed; reason: unused for long (idle), renewed (age), after an error,"
-    " told to by Talon.One (goaway), left with their URL or at the end (switch), closed by Talon.One (peer)",
-    ("reason",),
-)
-REQUESTS_PER_CONNECTION = Histogram(
-    "talon_proxy_upstream_requests_per_connection",
-    "Calls that a connection to Talon.One had carried when it closed; low numbers mean many handshakes",
-    SERVED,
-)
-LAST_SUCCESS = Family(
-    "talon_proxy_upstream_last_success_timestamp_seconds",
-    "When Talon.One last answered with a status below 500, as Unix time; 0 until it has",
-)
-CIRCUIT_STATE = Family(
-    "talon_proxy_circuit_state",
-    "0: calls go to Talon.One; 2: it could not be reached lately, and calls are refused at once; 1: one is on its way,"
-    " to see whether that is over",
-)
-GENERATION = Family(
-    "talon_proxy_upstream_generation",
-    "Number of the current URL of Talon.One; it grows with every switch",
-)
-OVERRIDE = Family(
-    "talon_proxy_upstream_override",
-    "1 while the URL of Talon.One is one that was set at run time, and not the configured one; it lasts until restart",
-)
-UPSTREAM_INFO = Family(
-    "talon_proxy_upstream_info",
-    "Always 1; tells the current host of Talon.One and the protocol spoken to it",
-    ("host", "protocol"),
-)
-BUILD_INFO = Family(
-    "talon_proxy_build_info",
-    "Always 1; tells the versions of this proxy and of Python",
-    ("version", "python"),
-)
-CONFIG_INFO = Family(
-    "talon_proxy_config_info",
-    "Always 1; tells the hash of the settings in use (secrets left out), equal where settings are",
-    ("hash",),
-)
-CREDENTIALS_USED = Family(
-    "talon_proxy_credentials_used_total",
-    "Answers of Talon.One by the Application whose key signed the exchange; key: its api_key (primary) or next_api_key"
-    " (next); rejected: status 401",
-    ("application", "key", "result"),
-)
-CREDENTIAL_EXPIRY = Family(
-    "talon_proxy_credential_expiry_timestamp_seconds",
-    "When the key of an Application expires, as the settings have it (applications.<name>.expires), as Unix time",
-    ("application",),
-)
-RELOAD_SUCCESSFUL = Family(
-    "talon_proxy_config_last_reload_successful",
-    "1 if the settings were taken over when they were last read, 0 if they could not be used and the old ones stayed",
-)
-RELOADED = Family(
-    "talon_proxy_config_last_reload_timestamp_seconds",
-    "When settings were last taken over, as Unix time",
-)
-LOOP_LAG = Histogram(
-    "talon_proxy_event_loop_lag_seconds",
-    "How late a timer fired that is due twice a second: how long other work held this process up",
-    DURATIONS,
-)
-LOG_DROPPED = Family(
-    "talon_proxy_log_dropped_total",
-    "Log lines not written: the reader of standard output was too slow, or one message came too often",
-)
+from proxy.messages import Call, Reply, Sent, Source, Timeline, Trace
+from proxy.observe import families
+from proxy.observe.exposition import Exposition, Labels, Shown
 
 OTHER = "other"
 FOLDED = "management"  # an operation that is no operation of its own here
-STATUSES = range(100, 600)
-ODD_STATUS = 0  # stands for every status that HTTP does not know
+STATUSES: Final = range(100, 600)
+ODD_STATUS: Final = 0  # stands for every status that HTTP does not know
 PHASES = ("read", "lane", "gate", "pool", "connect", "tls", "ttfb", "body", "write")
 REFUSALS = tuple(
     category.value
@@ -230,6 +32,22 @@ CONNECTION_STATES = ("opening", "active", "idle", "held")
 PROTOCOLS = ("http/1.1", "h2")
 GENERATIONS = ("current", "draining")
 CLOSINGS = ("idle", "age", "error", "goaway", "switch", "peer")
+# Of calls by operation, status, source and Application: eight operations with six statuses make 50, and the histograms
+# of all operations are 2,500 series more. Above it the next ones are counted with status `other`, as of no Application.
+MOST_ROWS: Final = 5_000
+# Errors that tell something of Talon.One, or of the way to it.
+FELT: Final = frozenset(
+    category.value
+    for category in (
+        Category.DNS,
+        Category.CONNECT,
+        Category.TLS,
+        Category.TIMEOUT,
+        Category.LOST,
+        Category.PROTOCOL,
+        Category.TOO_LARGE,
+    )
+)
 FOLD_EVERY: Final = 256  # calls; folding them takes 0.3 ms
 SAMPLE_EVERY = 0.5  # seconds between two looks at the lag of the loop
 
@@ -296,18 +114,19 @@ class _Answers:
 
     def __init__(self) -> None:
         self.by_status: dict[tuple[int, str], int] = {}
-        self.durations = REQUEST_DURATION.empty()
+        self.durations = families.REQUEST_DURATION.empty()
 
 
 class _Tally:
     """Of one operation."""
 
-    __slots__ = ("coalesced", "exchanges", "from_proxy", "from_upstream", "unknown_outcomes")
+    __slots__ = ("coalesced", "errors", "exchanges", "from_proxy", "from_upstream", "unknown_outcomes")
 
     def __init__(self) -> None:
         self.from_upstream = _Answers()
         self.from_proxy = _Answers()
-        self.exchanges = UPSTREAM_DURATION.empty()
+        self.exchanges = families.UPSTREAM_DURATION.empty()
+        self.errors: dict[str, int] = {}  # by category
         self.unknown_outcomes = 0
         self.coalesced = 0
 
@@ -322,19 +141,24 @@ class Metrics:
         operations: Iterable[str],
         applications: Iterable[str],
         version: str,
+        judge: Callable[[Reply], str],
         clock: Callable[[], float],
         now: Callable[[], float],
     ) -> None:
-        """`clock` is the one that timelines are stamped by; `now` gives Unix time."""
+        """`judge` names, from a closed set, what kind of error an answer of Talon.One's is that has status 400 or more.
+
+        `clock` is the one that timelines are stamped by; `now` gives Unix time.
+        """
         self._pulled = pulled
+        self._judge = judge
         self._version = version
         self._clock = clock
         self._now = now
         self._applications = frozenset(applications)
         self._other = _Tally()
         self._tallies = {name: _Tally() for name in operations if name != FOLDED} | {OTHER: self._other}
-        self._overhead = OVERHEAD.empty()
-        self._phases = {name: PHASE.empty() for name in PHASES}
+        self._overhead = families.OVERHEAD.empty()
+        self._phases = {name: families.PHASE.empty() for name in PHASES}
         (
             self._read,
             self._lane,
@@ -346,11 +170,12 @@ class Metrics:
             self._body,
             self._write,
         ) = self._phases.values()
-        self._lane_wait = LANE_WAIT.empty()
+        self._lane_wait = families.LANE_WAIT.empty()
         self._abandoned = dict.fromkeys(Sent, 0)
         self._refused = dict.fromkeys(REFUSALS, 0)
-        self._served = REQUESTS_PER_CONNECTION.empty()
-        self._lag = LOOP_LAG.empty()
+        self._served = families.REQUESTS_PER_CONNECTION.empty()
+        self._lag = families.LOOP_LAG.empty()
+        self._rows = 0  # of all `by_status`
         self._unfolded = 0  # calls since distributions were folded
         self._last_success: float | None = None
         self._exposition = Exposition(self._collect)
@@ -373,9 +198,11 @@ class Metrics:
             answers = tally.from_upstream
             if status < 500:
                 self._last_success = timeline.answered
+            if status >= 400:
+                _add(tally.errors, self._judge(reply))
         else:
             answers = tally.from_proxy
-            self._failed(call, reply)
+            self._failed(call, reply, tally)
         if reply.outcome is Sent.MAYBE:
             tally.unknown_outcomes += 1
         try:
@@ -383,7 +210,8 @@ class Metrics:
         except KeyError:
             self._count_first(answers, status, call.application)
         # Of a caller who left, the time until there was an answer for it.
-        answers.durations.observe((timeline.written or timeline.ready) - timeline.arrived)
+        duration = (timeline.written or timeline.ready) - timeline.arrived
+        answers.durations.observe(duration)
         # 0.0 also while an exchange goes on without its caller, whose time was over.
         if timeline.upstream:
             if timeline.joined:
@@ -393,6 +221,8 @@ class Metrics:
             # Rounding must not make a sum fall.
             self._overhead.observe(max(timeline.ready - timeline.complete - timeline.upstream - timeline.waited, 0.0))
         self._observe_phases(timeline)
+        if call.trace is not None:
+            self._exemplify(call.trace, timeline, duration, answers, tally)
         self._unfolded += 1
         if self._unfolded >= FOLD_EVERY:
             self._fold()
@@ -429,11 +259,28 @@ class Metrics:
     def _count_first(self, answers: _Answers, status: int, application: str) -> None:
         """Count what has no entry yet. What is in no closed set never gets one of its own."""
         key = (status if status in STATUSES else ODD_STATUS, application if application in self._applications else "")
+        if key not in answers.by_status:
+            if self._rows >= MOST_ROWS:
+                key = (ODD_STATUS, "")
+            else:
+                self._rows += 1
         answers.by_status[key] = answers.by_status.get(key, 0) + 1
 
-    def _failed(self, call: Call, reply: Reply) -> None:
-        """The answer is ours: was the call refused."""
-        if call.error in self._refused:
+    def _exemplify(self, trace: Trace, timeline: Timeline, duration: float, answers: _Answers, tally: _Tally) -> None:
+        """Remember the trace of a call, if somebody keeps it."""
+        if trace.sampled:
+            moment = self._now()
+            answers.durations.exemplify(duration, trace.id, moment)
+            if timeline.upstream and not timeline.joined:
+                tally.exchanges.exemplify(timeline.upstream, trace.id, moment)
+
+    def _failed(self, call: Call, reply: Reply, tally: _Tally) -> None:
+        """The answer is ours: was the call refused, or did Talon.One not answer."""
+        if call.error is None:
+            return
+        if call.error in FELT and (call.timeline.tries or call.timeline.joined):
+            _add(tally.errors, call.error)
+        elif call.error in self._refused:
             self._refused[call.error] += 1
         elif call.error == Category.REFUSED.value and reply.status == Unavailable.status:
             self._refused["concurrency"] += 1
@@ -488,78 +335,88 @@ class Metrics:
             "overhead_seconds": round(self._overhead.sum, 6),
         }
 
-    def _collect(self) -> Iterator[Metric]:
+    def _collect(self) -> Iterator[Shown]:
         yield from self._collect_calls()
+        yield from self._collect_errors()
         yield from self._collect_traffic()
         yield from self._collect_upstream()
-        yield LOOP_LAG.single(self._lag)
-        yield LOG_DROPPED.single(self._pulled.log_dropped())
-        yield BUILD_INFO.metric([((self._version, platform.python_version()), 1)])
+        yield families.LOOP_LAG.single(self._lag)
+        yield families.LOG_DROPPED.single(self._pulled.log_dropped())
+        yield families.BUILD_INFO.shown([((self._version, platform.python_version()), 1)])
         yield from self._collect_settings()
 
-    def _collect_settings(self) -> Iterator[Metric]:
+    def _collect_settings(self) -> Iterator[Shown]:
         pulled = self._pulled
         successful, moment = pulled.reloaded()
-        yield CONFIG_INFO.metric([((pulled.config_hash(),), 1)])
-        yield RELOAD_SUCCESSFUL.single(int(successful))
-        yield RELOADED.single(moment)
-        yield CREDENTIALS_USED.metric(sorted(pulled.credentials().items()))
-        yield CREDENTIAL_EXPIRY.metric(((name,), moment) for name, moment in sorted(pulled.expiries().items()))
+        yield families.CONFIG_INFO.shown([((pulled.config_hash(),), 1)])
+        yield families.RELOAD_SUCCESSFUL.single(int(successful))
+        yield families.RELOADED.single(moment)
+        yield families.CREDENTIALS_USED.shown(sorted(pulled.credentials().items()))
+        yield families.CREDENTIAL_EXPIRY.shown(((name,), moment) for name, moment in sorted(pulled.expiries().items()))
 
-    def _collect_calls(self) -> Iterator[Metric]:
+    def _collect_calls(self) -> Iterator[Shown]:
         answers = [
             (name, source.value, of_source)
             for name, tally in self._tallies.items()
             for source, of_source in ((Source.UPSTREAM, tally.from_upstream), (Source.PROXY, tally.from_proxy))
         ]
-        yield REQUESTS.metric(
+        yield families.REQUESTS.shown(
             ((name, str(status) if status != ODD_STATUS else OTHER, source, application), count)
             for name, source, of_source in answers
             for (status, application), count in of_source.by_status.items()
         )
-        yield REQUEST_DURATION.metric(
+        yield families.REQUEST_DURATION.shown(
             ((name, source), of_source.durations) for name, source, of_source in answers if of_source.durations.count
         )
-        yield UPSTREAM_DURATION.metric(
+        yield families.UPSTREAM_DURATION.shown(
             ((name,), tally.exchanges) for name, tally in self._tallies.items() if tally.exchanges.count
         )
-        yield OVERHEAD.single(self._overhead)
-        yield PHASE.metric(((name,), distribution) for name, distribution in self._phases.items())
-        yield IN_FLIGHT.single(self._pulled.in_flight())
-        yield COALESCED.metric(((name,), tally.coalesced) for name, tally in self._tallies.items() if tally.coalesced)
-        yield ABANDONED.metric(
+        yield families.OVERHEAD.single(self._overhead)
+        yield families.PHASE.shown(((name,), distribution) for name, distribution in self._phases.items())
+        yield families.IN_FLIGHT.single(self._pulled.in_flight())
+        yield families.COALESCED.shown(
+            ((name,), tally.coalesced) for name, tally in self._tallies.items() if tally.coalesced
+        )
+        yield families.ABANDONED.shown(
             ((state,), self._abandoned[sent]) for state, sent in (("queued", Sent.NO), ("sent", Sent.MAYBE))
         )
-        yield UNKNOWN_OUTCOMES.metric(
+
+    def _collect_errors(self) -> Iterator[Shown]:
+        yield families.UPSTREAM_ERRORS.shown(
+            ((name, category), count)
+            for name, tally in self._tallies.items()
+            for category, count in tally.errors.items()
+        )
+        yield families.UNKNOWN_OUTCOMES.shown(
             ((name,), tally.unknown_outcomes) for name, tally in self._tallies.items() if tally.unknown_outcomes
         )
-        yield REFUSED.metric(((reason,), count) for reason, count in self._refused.items())
+        yield families.REFUSED.shown(((reason,), count) for reason, count in self._refused.items())
 
-    def _collect_traffic(self) -> Iterator[Metric]:
+    def _collect_traffic(self) -> Iterator[Shown]:
         traffic = self._pulled.traffic()
-        yield LANES.single(traffic.lanes)
-        yield LANE_WAITING.single(traffic.waiting)
-        yield LANE_OLDEST_WAIT.single(traffic.oldest_wait)
-        yield LANE_WAIT.single(self._lane_wait)
-        yield SHARED_PROFILES.single(traffic.shared_profiles)
-        yield UNKEYED.metric(((reason,), count) for reason, count in traffic.unkeyed.items())
-        yield CONFLICTS_AVOIDED.single(traffic.conflicts_avoided)
-        yield UPSTREAM_CONFLICTS.metric(traffic.conflicts.items())
-        yield UPSTREAM_RETRIES.metric(((reason,), count) for reason, count in traffic.retries.items())
-        yield BUDGET_EXHAUSTED.metric(((reason,), count) for reason, count in traffic.exhausted.items())
+        yield families.LANES.single(traffic.lanes)
+        yield families.LANE_WAITING.single(traffic.waiting)
+        yield families.LANE_OLDEST_WAIT.single(traffic.oldest_wait)
+        yield families.LANE_WAIT.single(self._lane_wait)
+        yield families.SHARED_PROFILES.single(traffic.shared_profiles)
+        yield families.UNKEYED.shown(((reason,), count) for reason, count in traffic.unkeyed.items())
+        yield families.CONFLICTS_AVOIDED.single(traffic.conflicts_avoided)
+        yield families.UPSTREAM_CONFLICTS.shown(traffic.conflicts.items())
+        yield families.UPSTREAM_RETRIES.shown(((reason,), count) for reason, count in traffic.retries.items())
+        yield families.BUDGET_EXHAUSTED.shown(((reason,), count) for reason, count in traffic.exhausted.items())
 
-    def _collect_upstream(self) -> Iterator[Metric]:
+    def _collect_upstream(self) -> Iterator[Shown]:
         pulled = self._pulled
-        yield CONNECTIONS.metric(self._connections())
-        yield OPENED.single(pulled.opened())
+        yield families.CONNECTIONS.shown(self._connections())
+        yield families.OPENED.single(pulled.opened())
         closed = pulled.closed()
-        yield CLOSED.metric(((reason,), closed.get(reason, 0)) for reason in CLOSINGS)
-        yield REQUESTS_PER_CONNECTION.single(self._served)
-        yield LAST_SUCCESS.single(0 if self._last_success is None else self._unix_time(self._last_success))
-        yield CIRCUIT_STATE.single(pulled.circuit())
-        yield GENERATION.single(pulled.generation())
-        yield OVERRIDE.single(int(pulled.override()))
-        yield UPSTREAM_INFO.metric([(pulled.upstream(), 1)])
+        yield families.CLOSED.shown(((reason,), closed.get(reason, 0)) for reason in CLOSINGS)
+        yield families.REQUESTS_PER_CONNECTION.single(self._served)
+        yield families.LAST_SUCCESS.single(0 if self._last_success is None else self._unix_time(self._last_success))
+        yield families.CIRCUIT_STATE.single(pulled.circuit())
+        yield families.GENERATION.single(pulled.generation())
+        yield families.OVERRIDE.single(int(pulled.override()))
+        yield families.UPSTREAM_INFO.shown([(pulled.upstream(), 1)])
 
     def _connections(self) -> Iterator[tuple[Labels, float]]:
         rows = dict.fromkeys(itertools.product(CONNECTION_STATES, PROTOCOLS, GENERATIONS), 0)
@@ -571,6 +428,10 @@ class Metrics:
 
     def _unix_time(self, moment: float) -> float:
         return self._now() - (self._clock() - moment)
+
+
+def _add(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
 
 
 class LoopLag:

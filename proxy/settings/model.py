@@ -138,7 +138,9 @@ class Admin(Section):
 class Log(Section):
     """Logs on standard output."""
 
-    level: Annotated[Level, choice(Level)] = setting("info", "Least level that is written.")
+    level: Annotated[Level, choice(Level)] = setting(
+        "info", "Least level of events that is written; for calls there is `log.access`."
+    )
     format: Annotated[Format, choice(Format)] = setting("auto", "`auto`: text on a terminal, else JSON.")
     access: Access = setting(AccessLog("errors"), "Which calls get a line of their own.")
     hash_key: Token = setting(

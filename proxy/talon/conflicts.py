@@ -4,11 +4,11 @@ Talon.One answers 409 for four different things, and only one of them means "not
 a session or a profile was full (talon-one-facts.md §2). It is known by its text, never by the status alone.
 """
 
-import zlib
 from enum import Enum
 from typing import Final
 
-LONGEST: Final = 64 * 1024  # bytes, compressed or not, that are read for the text
+from proxy.talon import bodies
+
 _SIGN: Final = b"too many requests are updating this "
 _EXISTS: Final = b"already exists"
 
@@ -29,7 +29,7 @@ class Kind(Enum):
 
 def classify(block: bytes, body: bytes) -> Kind:
     """Name the 409 with these header lines and this body. What cannot be read is `OTHER`."""
-    text = _text(block.lower(), body)
+    text = bodies.plain(block, body).lower()
     start = text.find(_SIGN)
     if start >= 0:
         word = text[start + len(_SIGN) :]
@@ -38,24 +38,3 @@ def classify(block: bytes, body: bytes) -> Kind:
         if word.startswith(b"profile"):
             return Kind.PROFILE
     return Kind.EXISTS if _EXISTS in text else Kind.OTHER
-
-
-def _text(block: bytes, body: bytes) -> bytes:
-    for line in block.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name == b"content-encoding":
-            return _unpacked(value.strip(), body[:LONGEST]).lower()
-    return body[:LONGEST].lower()
-
-
-def _unpacked(coding: bytes, body: bytes) -> bytes:
-    # Some servers send raw deflate where HTTP means zlib's (RFC 9110 §8.4.1.2).
-    windows = {b"gzip": (31,), b"x-gzip": (31,), b"deflate": (15, -15), b"identity": ()}.get(coding)
-    if windows is None:
-        return b""
-    for window in windows:
-        try:
-            return zlib.decompressobj(window).decompress(body, LONGEST)
-        except zlib.error:
-            continue
-    return b"" if windows else body

@@ -427,6 +427,22 @@ class Flight(Deadline):
         self._stop_waiting()
         self._step(lambda flight: self.crew.failed(flight, error))
 
+    def account(self) -> None:
+        """Its first caller goes: tell the time it has waited so far, for whatever it waits."""
+        if self.state is not State.QUEUED:
+            return
+        now, timeline = self._wheel.clock(), self.timeline
+        if self.ahead:
+            timeline.lane = now - timeline.complete
+            return
+        waited, self._waiting_since = now - self._waiting_since, now
+        if self.waits:
+            timeline.pool += waited
+        elif self.place is Place.WAITING or self.permit is Permit.WAITING:
+            timeline.gate += waited
+        else:
+            timeline.backoff += waited
+
     def _stop_waiting(self) -> None:
         self.waits = False
         self.timeline.pool += self._wheel.clock() - self._waiting_since

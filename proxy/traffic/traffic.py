@@ -14,6 +14,7 @@ from proxy.traffic.memory import Memory
 from proxy.traffic.reads import Reads
 from proxy.traffic.sharing import Profile, Sharing
 from proxy.traffic.signs import Suspicion
+from proxy.traffic.traced import TracedAttempts, Tracer
 from proxy.upstream import Upstream
 
 PROFILES: Final = 2_000  # watched for being shared; one that matters is named far more often than so many others
@@ -34,7 +35,8 @@ class Rules:
 class Traffic:
     """Lanes, gates, reads, memory, and the attempts of flights.
 
-    `shared` is told of each profile found to be shared; `suspected`, `rekeyed` and `refused` as by `Attempts`.
+    `shared` is told of each profile found to be shared; `suspected`, `rekeyed` and `refused` as by `Attempts`. `tracer`
+    is told of attempts, if there is one.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Traffic:
         suspected: Callable[[Suspicion | None], None] = lambda _: None,
         rekeyed: Callable[[str, str], None] = lambda _, __: None,
         refused: Callable[[str], None] = lambda _: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.lanes = make_lanes(rules, clock=clock, shared=shared)
         self.memory, self.sharing = self.lanes.memory, self.lanes.sharing
         self.gates, self.reads = self.lanes.gates, self.lanes.reads
-        self.attempts = Attempts(
+        make = Attempts if tracer is None else TracedAttempts
+        self.attempts = make(
             upstream,
             self.lanes,
             self.gates,
@@ -61,6 +65,9 @@ class Traffic:
             rekeyed=rekeyed,
             refused=refused,
         )
+        if isinstance(self.attempts, TracedAttempts):
+            assert tracer is not None
+            self.attempts.tracer = tracer
 
     def follow(self, rules: Rules) -> None:
         """Go on by other rules; what is under way keeps the place it has."""

@@ -152,6 +152,7 @@ class Connection(connection.Connection):
         now = self._clock()
         timeline = exchange.timeline
         timeline.reused = self.served > 0
+        timeline.protocol = self.protocol
         timeline.sent = now
         timeline.first_byte = 0.0
         self.served += 1

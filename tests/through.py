@@ -160,7 +160,7 @@ class CallerConnection:
         self.ended: list[Call] = []  # calls that were answered, in the order of their answers
         self.refusals = 0  # messages that never became a call
         self.transport = _Ears()
-        self.connection = downstream.Connection(through.listener)
+        self.connection = downstream.Connection(through.listener.house)
         self.connection.connection_made(self.transport)
 
     @property

@@ -62,17 +62,17 @@ class Listener:
     """Accepts callers; owns their connections."""
 
     def __init__(self, handler: Handler, wheel: Wheel, table: FieldTable, limits: Limits, timeouts: Timeouts) -> None:
-        self._house = House(handler, wheel, table, limits, timeouts)
+        self.house = House(handler, wheel, table, limits, timeouts)
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
 
     def follow(self, limits: Limits, timeouts: Timeouts) -> None:
         """Hold callers to these from now on, those that are connected too."""
-        self._house.follow(limits, timeouts)
+        self.house.follow(limits, timeouts)
 
     def drain(self) -> None:
         """Ask callers to come back on another connection, and elsewhere."""
-        self._house.draining = True
+        self.house.draining = True
 
     def __repr__(self) -> str:
         return f"<Listener addresses={len(self._servers)} connections={self.connections}>"
@@ -80,12 +80,12 @@ class Listener:
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._house.connections)
+        return len(self.house.connections)
 
     @property
     def unwritten(self) -> int:
         """How many answers callers have not taken yet."""
-        return sum(connection.unwritten for connection in self._house.connections)
+        return sum(connection.unwritten for connection in self.house.connections)
 
     async def start(self, addresses: Sequence[Address], *, ipv6_optional: bool = False) -> list[str]:
         """Bind all addresses, or none. Returns them as bound. Raises CannotListen.
@@ -116,7 +116,7 @@ class Listener:
             self._servers.append(await self._start_unix(Path(address.path)))
             return [f"unix:{address.path}"]
         server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._house), address.host, address.port, backlog=BACKLOG
+            lambda: Connection(self.house), address.host, address.port, backlog=BACKLOG
         )
         # Without the address family, loops give a server that listens nowhere.
         if not server.sockets:
@@ -130,7 +130,7 @@ class Listener:
         mask = os.umask(0o117)
         try:
             server = await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self._house), str(path), backlog=BACKLOG
+                lambda: Connection(self.house), str(path), backlog=BACKLOG
             )
         finally:
             os.umask(mask)
@@ -149,9 +149,9 @@ class Listener:
         self.drain()
         loop = asyncio.get_running_loop()
         for link in links:
-            await loop.connect_accepted_socket(lambda: Connection(self._house), link)
+            await loop.connect_accepted_socket(lambda: Connection(self.house), link)
         await asyncio.sleep(0)
-        for connection in list(self._house.connections):
+        for connection in list(self.house.connections):
             connection.close_if_idle()
 
     def remove_sockets(self) -> None:
@@ -162,11 +162,11 @@ class Listener:
 
     async def closed(self) -> None:
         """Wait until the last connection is gone."""
-        await self._house.empty.wait()
+        await self.house.empty.wait()
 
     def abort(self) -> None:
         """Drop every connection now."""
-        for connection in list(self._house.connections):
+        for connection in list(self.house.connections):
             connection.abort()
 
 

@@ -51,6 +51,7 @@ class Timeline:
     tries = 0  # attempts that were started
     conflicts = 0  # attempts that Talon.One refused for their moment
     joined = False  # the exchange was another call's; `upstream` is the wait for its answer
+    leader = b""  # the id of that call
     reused = False  # the connection had served before
     protocol = ""  # that it spoke, as ALPN has it
 

@@ -148,6 +148,7 @@ class Pipeline(Tower):
         place.board(caller)
         if place is not flight:
             caller.joined = call.timeline.joined = True
+            call.timeline.leader = place.call.request_id
             if self._tracer is not None:
                 self._tracer.joined(call, place.call)
             self._lanes.recount(place)
@@ -237,8 +238,9 @@ class Pipeline(Tower):
         for caller in callers:
             again.board(caller)
         leader.joined = leader.call.timeline.joined = False
-        if self._tracer is not None:
-            for caller in callers[1:]:
+        for caller in callers[1:]:
+            caller.call.timeline.leader = leader.call.request_id
+            if self._tracer is not None:
                 self._tracer.joined(caller.call, leader.call)
         self._flights.add(self._lanes.admit(again))
         again.begin()

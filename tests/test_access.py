@@ -306,7 +306,7 @@ def test_the_documented_fields_are_all_those_there_are(output: Output) -> None:
 
     names = output.entries()[-1].keys() - {"ts", "level", "msg"}
 
-    assert names == {name for name in FIELDS if not name.startswith("spent_")} - {"why", "dominated"}
+    assert names == {name for name in FIELDS if not name.startswith("spent_")} - {"why", "dominated", "leader"}
 
 
 durations = st.floats(0.0, 20.0)

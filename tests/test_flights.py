@@ -383,3 +383,63 @@ async def test_the_stream_of_an_answer_on_which_a_step_crashed_is_abandoned(rig:
     rig.upstream.answer(stream=stream)
 
     assert stream.abandoned == 1
+
+
+# --- what it waited for, when its caller goes ---------------------------------------------------------------------
+
+
+def waited(flight: Flight) -> dict[str, float]:
+    timeline = flight.timeline
+    spans = {"lane": timeline.lane, "gate": timeline.gate, "backoff": timeline.backoff, "pool": timeline.pool}
+    return {name: seconds for name, seconds in spans.items() if seconds}
+
+
+def test_a_flight_that_has_others_ahead_has_waited_for_them(rig: Rig) -> None:
+    rig.flight.timeline.complete = rig.clock.now
+    rig.flight.ahead = 1
+    rig.clock.now += 2.0
+
+    rig.flight.account()
+
+    assert waited(rig.flight) == {"lane": 2.0}
+
+
+def test_a_flight_that_waits_for_a_connection_has_waited_for_it_and_goes_on_waiting(rig: Rig) -> None:
+    rig.flight.begin()
+    rig.clock.now += 2.0
+
+    rig.flight.account()
+    rig.clock.now += 3.0
+    rig.flight.withdraw()
+
+    assert waited(rig.flight) == {"pool": 5.0}
+
+
+def test_a_flight_at_a_gate_or_for_want_of_room_has_waited_there(rig: Rig) -> None:
+    rig.flight.stand()
+    rig.clock.now += 2.0
+    rig.flight.account()
+    rig.flight.passed()
+    rig.flight.queue_up()
+    rig.clock.now += 3.0
+    rig.flight.account()
+
+    assert waited(rig.flight) == {"gate": 5.0}
+
+
+def test_a_flight_that_rests_has_waited_for_its_next_attempt(rig: Rig) -> None:
+    rig.flight.rest(10.0)
+    rig.clock.now += 2.0
+
+    rig.flight.account()
+
+    assert waited(rig.flight) == {"backoff": 2.0}
+
+
+def test_a_flight_that_was_sent_waits_for_nothing_of_ours(rig: Rig) -> None:
+    rig.flight.state = State.SENT
+    rig.clock.now += 2.0
+
+    rig.flight.account()
+
+    assert waited(rig.flight) == {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import PATIENCE, Upstream
+from tests.harness import OK, PATIENCE, Upstream
 from tests.process import Serve, serving
 
 KEY = "0123456789abcdef0123456789abcdef"
@@ -93,6 +93,22 @@ async def test_a_line_has_every_field_that_is_known(upstream: Upstream) -> None:
         "bytes_out": 2,
         "application": "default",
     }
+
+
+async def test_who_shares_an_answer_names_the_call_that_was_made_for_it(upstream: Upstream) -> None:
+    upstream.answer = None
+    async with serving(f"http://127.0.0.1:{upstream.port}", log__access="all") as proxy:
+        first = asyncio.create_task(proxy.ask("PUT", "/v2/customer_sessions/s", b"{}", X_Request_Id="first"))
+        line, _ = await upstream.received()
+        second = asyncio.create_task(proxy.ask("PUT", "/v2/customer_sessions/s", b"{}", X_Request_Id="second"))
+        async with asyncio.timeout(PATIENCE):
+            while (await proxy.status())["downstream"]["in_flight"] < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        await line.send(OK)
+        await asyncio.gather(first, second)
+        told = [json.loads(await proxy.line(f'"request_id":"{name}"')) for name in ("first", "second")]
+
+    assert [(entry["coalesced"], entry.get("leader")) for entry in told] == [(False, None), (True, "first")]
 
 
 async def test_a_call_that_took_long_says_what_it_waited_for(upstream: Upstream) -> None:

@@ -14,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from proxy.observe import document, families
 from proxy.observe.exposition import Family, Histogram
-from tests.harness import Upstream
+from proxy.observe.metrics import PHASES
+from tests.certificates import Authority
+from tests.harness import OK, PATIENCE, Upstream
 from tests.process import Serve, request, serving
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -115,6 +117,46 @@ async def test_a_trace_leads_from_a_slow_call_to_openmetrics(proxy: Serve) -> No
         ("talon_proxy_request_duration_seconds", {"trace_id": TRACE}),
         ("talon_proxy_upstream_request_duration_seconds", {"trace_id": TRACE}),
     ]
+
+
+async def test_every_phase_that_calls_went_through_is_told(tmp_path: Path) -> None:
+    """One opens a connection, one stands in line behind it, one finds no room."""
+    authority = Authority(tmp_path)
+    upstream = await Upstream().start(authority.sign("localhost").server())
+    upstream.answer = None
+    settings = {
+        "upstream__tls__ca_file": str(authority.file),
+        "upstream__connections__warm": "0",
+        "upstream__protocol": "http/1.1",
+        "limits__concurrency": "1",
+    }
+    async with serving(f"https://localhost:{upstream.port}", **settings) as proxy:
+
+        async def phases() -> dict[str, float]:
+            (found,) = [one for one in parsed(await scrape(proxy), "") if one.name == "talon_proxy_phase_seconds"]
+            return {one.labels["phase"]: one.value for one in found.samples if one.name.endswith("_count")}
+
+        assert await phases() == dict.fromkeys(PHASES, 0.0)
+        calls = [asyncio.create_task(proxy.ask("PUT", "/v2/customer_sessions/one", b"{}"))]
+        line, _ = await upstream.received()
+        for session, body in (("one", b'{"another": 1}'), ("two", b"{}")):
+            calls.append(asyncio.create_task(proxy.ask("PUT", f"/v2/customer_sessions/{session}", body)))
+            await until_in_flight(proxy, len(calls))
+        for number in range(3):
+            await line.send(OK)
+            if number < 2:
+                line, _ = await upstream.received()
+
+        assert [call.status for call in await asyncio.gather(*calls)] == [200] * 3
+        for phase, count in (await phases()).items():
+            assert count >= 1, phase
+    await upstream.stop()
+
+
+async def until_in_flight(proxy: Serve, count: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await proxy.status())["downstream"]["in_flight"] < count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

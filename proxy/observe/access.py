@@ -28,6 +28,7 @@ FIELDS: Mapping[str, str] = {
     "overhead_ms": "Of that the proxy's own part, until the answer was ready",
     "admission": "Its number in the order in which calls were taken",
     "coalesced": "Whether it shared the answer of an identical call",
+    "leader": "Of a coalesced call: the `request_id` of the call that was made for it",
     "retries": "Attempts after the first",
     "conflict": "Attempts that Talon.One refused with 409 because of other updates",
     "reused": "Whether the connection to Talon.One had served before",
@@ -136,6 +137,8 @@ def _fields(call: Call, status: int, end: float, bytes_out: int | None) -> dict[
     if call.admission:
         fields["admission"] = call.admission
         fields["coalesced"] = timeline.joined
+    if timeline.joined:
+        fields["leader"] = timeline.leader
     if timeline.tries:
         fields["retries"] = timeline.tries - 1
         fields["reused"] = timeline.reused

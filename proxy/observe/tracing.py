@@ -149,6 +149,8 @@ class Tracing:
         span.end(self._now())
 
     def _begin(self, call: Call, traced: _Traced, began: int, origin: Origin | None) -> None:
+        if not traced.span.get_span_context().trace_flags.sampled:
+            return  # nor would this one be
         template = self._templates.get(call.operation)
         method = call.method.decode()
         attributes: dict[str, str | int] = {http_attributes.HTTP_REQUEST_METHOD: method}
@@ -173,17 +175,14 @@ class Tracing:
 
     def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
         """See `observers.Observer`."""
-        timeline = call.timeline
-        error = call.error if reply.status >= 500 else None
-        if error is None and reply.status >= 500:
-            error = str(reply.status)
+        timeline, failed = call.timeline, reply.status >= 500
+        error = (call.error or str(reply.status)) if failed else None
         attributes: dict[str, str | int] = {
             http_attributes.HTTP_RESPONSE_STATUS_CODE: reply.status,
             "talon_proxy.answered_by": reply.source.value,
         }
-        if not whole:
-            error = CALLER_LEFT
-        self._end(call, timeline.written or timeline.ready, attributes, error, failed=reply.status >= 500)
+        end = timeline.written or timeline.ready
+        self._end(call, end, attributes, error if whole else CALLER_LEFT, failed=failed)
 
     def rejected(self, reply: Reply, error: ProxyError) -> None:
         """See `observers.Observer`: what never became a call has no span."""

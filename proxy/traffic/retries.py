@@ -23,8 +23,10 @@ from proxy.wire.dialing import is_permanent
 
 # Seconds after the first written byte within which a reused connection may have been closed before.
 IDLE_CLOSE: Final = 0.25
-STATUS_WAIT: Final = 0.1, 0.3  # seconds, from and to, before a read is repeated that Talon.One could not answer
-THROTTLED_WAIT: Final = 0.4, 1.0  # three calls a second are taken per endpoint
+# Seconds, from and to, before a read is repeated that Talon.One could not answer; three calls a second are taken per
+# endpoint. Not Final: mypyc takes a Final tuple of floats for one that was never set.
+STATUS_WAIT = 0.1, 0.3
+THROTTLED_WAIT = 0.4, 1.0
 UNAVAILABLE: Final = frozenset({502, 503, 504})
 UNKNOWN: Final = frozenset({502, 504})  # a gateway's word for "I do not know what became of it"
 TOO_MANY: Final = 429

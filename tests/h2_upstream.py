@@ -17,10 +17,11 @@ from tests.h2_peer import Peer
 class Served:
     """One call at the server, complete."""
 
-    def __init__(self, line: "Http2Line", stream: int, fields: dict[bytes, bytes]) -> None:
+    def __init__(self, line: "Http2Line", stream: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.line = line
         self.stream = stream
-        self.fields = fields
+        self.headers = headers  # as they came, repeats included
+        self.fields = dict(headers)
         self.body = b""
 
     def reply(self, body: bytes = b"OK", status: int = 200, *fields: tuple[bytes, bytes]) -> None:
@@ -74,7 +75,7 @@ class Http2Line(asyncio.Protocol):
 
     def happened(self, event: Any) -> None:
         if isinstance(event, h2.events.RequestReceived):
-            self.calls[event.stream_id] = Served(self, event.stream_id, dict(event.headers))
+            self.calls[event.stream_id] = Served(self, event.stream_id, list(event.headers))
         elif isinstance(event, h2.events.DataReceived):
             self.calls[event.stream_id].body += event.data
             self.server.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

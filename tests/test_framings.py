@@ -70,8 +70,7 @@ async def test_c28_to_c38_whatever_the_framing_only_what_it_says_arrives(all_fra
         data = BEFORE + framing.request + BEHIND
         if not number % 500:
             through = Through()  # that what is remembered of heads begins anew now and then
-        await judge(through, framing, [data])
-        await judge(through, framing, in_pieces(data, chance))
+        await judge(through, framing, in_pieces(data, chance) if number % 2 else [data])
 
 
 async def test_c28_to_c38_the_same_byte_by_byte(all_framings: Sequence[Framing]) -> None:

@@ -13,7 +13,15 @@ from tests.fuzz.targets import TARGETS
 FINDINGS = [
     json.loads(line) for line in (Path(__file__).parent / "data" / "findings.jsonl").read_text().splitlines() if line
 ]
-MUTATIONS = {"requests": 1000, "replies": 2000, "frames": 1500, "blocks": 10000, "bodies": 10000, "settings": 300}
+MUTATIONS = {
+    "requests": 1000,
+    "replies": 2000,
+    "frames": 1500,
+    "blocks": 10000,
+    "bodies": 10000,
+    "settings": 300,
+    "compat": 500,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -281,6 +281,16 @@ def test_no_text_makes_it_fail_otherwise_than_with_problems(text: str) -> None:
     assert not all(usable)
 
 
+@pytest.mark.parametrize("name", ["\udcff", "a\udc80b"])  # as `os.environ` has bytes that are not UTF-8
+@pytest.mark.parametrize(
+    "environ", [{"applications__{}__api_key": "\udcff"}, {"applications": '{{"{}": {{"api_key": ""}}}}'}]
+)
+def test_a_name_that_is_no_text_is_a_problem_whatever_its_value(name: str, environ: dict[str, str]) -> None:
+    given = {key.format(name): value.format(name) for key, value in environ.items()}
+
+    assert "is not a usable name" in problem(**given)
+
+
 @pytest.mark.parametrize("value", VALUES)
 def test_no_value_of_the_file_makes_it_fail_otherwise_than_with_problems(
     toml: Callable[[str], str], value: str

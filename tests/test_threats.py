@@ -29,6 +29,7 @@ from proxy.traffic.lanes import Rules as LaneRules
 from proxy.wire.dialing import tls_context
 from tests.canonical import smuggled
 from tests.certificates import Authority
+from tests.h2_upstream import Http2Upstream
 from tests.harness import KEY, Proxy, Upstream, running, until
 from tests.process import ROOT, Serve, run, serving, talon_proxy
 from tests.test_routes import MANAGEMENT_BELOW_THE_TABLE, MANAGEMENT_CALLS, REFUSED
@@ -247,6 +248,23 @@ async def test_t7_exactly_one_key_goes_to_talon_one(inject: str) -> None:
             (found,) = re.findall(rb"(?im)^authorization:[ \t]*(.*?)[ \t]*\r$", request)
             # With `when_missing` a caller's own key passes; that is what the setting is for.
             assert found == b"ApiKey-v1 %b" % KEY.encode() or (inject == "when_missing" and b"theirs" in found)
+
+
+async def test_t7_exactly_one_key_goes_to_talon_one_over_http_2() -> None:
+    upstream = await Http2Upstream().start()
+    proxy = await Proxy(f"http://127.0.0.1:{upstream.port}", protocol="h2").start()
+    for lines in KEY_TRICKS:
+        body = b"0\r\nAuthorization: theirs\r\n\r\n" if b"Transfer-Encoding: chunked" in lines else b""
+        await say(proxy, call(*lines, method=b"PUT") + body)
+    await proxy.stop()
+    await upstream.stop()
+
+    assert len(upstream.calls) >= 15
+    for served in upstream.calls:
+        names = [name for name, _ in served.headers]
+        assert [value for name, value in served.headers if name == b"authorization"] == [b"ApiKey-v1 %b" % KEY.encode()]
+        assert names.count(b":authority") == 1
+        assert not {b"host", b"connection", b"transfer-encoding", b"proxy-authorization", b"te"} & set(names)
 
 
 # --- T10: where a key is kept ---

@@ -31,9 +31,8 @@ from proxy.traffic.traffic import Traffic
 from proxy.upstream import State as Serving
 from proxy.upstream import Upstream
 from proxy.wire import connection, downstream, http1
-from proxy.wire.downstream import Limits, Phase, Timeouts
+from proxy.wire.downstream import House, Limits, Phase, Timeouts
 from proxy.wire.heads import ReplyParser, RequestLimits
-from proxy.wire.listener import Listener
 from proxy.wire.wheel import Wheel
 from tests.canonical import Answer, Request, read_answers, read_request
 from tests.clock import Time
@@ -160,7 +159,7 @@ class CallerConnection:
         self.ended: list[Call] = []  # calls that were answered, in the order of their answers
         self.refusals = 0  # messages that never became a call
         self.transport = _Ears()
-        self.connection = downstream.Connection(through.listener.house)
+        self.connection = downstream.Connection(through.house)
         self.connection.connection_made(self.transport)
 
     @property
@@ -207,7 +206,6 @@ class Through:
         answer: Callable[[int, Request], bytes] = numbered,
         limits: RequestLimits = LIMITS,
         pipeline: int = 32,
-        parser: Any = None,
     ) -> None:
         self.time = Time()
         wheel = Wheel(self.time, self.time.call_later)
@@ -224,7 +222,7 @@ class Through:
             wheel,
             rules=PipelineRules(15.0, coalescing=False),
         )
-        self.listener = Listener(
+        self.house = House(
             self.pipeline, wheel, request_table(), Limits(limits, pipeline, 1000), Timeouts(10.0, 10.0, 30.0, 3600.0)
         )
         self.speaking: CallerConnection | None = None

@@ -7,7 +7,6 @@ repeated.
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import hjson
 
@@ -65,7 +64,8 @@ class _Reading:
         except hjson.HjsonDecodeError as exc:
             self._problem(str(file), f"is not valid Hjson (line {exc.lineno})")
             return []
-        except (UnicodeDecodeError, RecursionError):
+        except (ValueError, LookupError, ArithmeticError, RecursionError):
+            # Not UTF-8 or nested too deep; the library also trips over numbers too large and comments without an end.
             self._problem(str(file), "is not Hjson in UTF-8")
             return []
         objects = content if isinstance(content, list) else [content]
@@ -97,7 +97,8 @@ class _Reading:
         if url is not None:
             value = url.value
             if isinstance(value, str) and value.startswith(("http://", "https://")) and "?" not in value:
-                scheme, authority, path, _, _ = urlsplit(value)
+                scheme, _, rest = value.partition("://")
+                authority, _, path = rest.partition("/")
                 if path.strip("/"):
                     self._warn(url.source, "has a path, which was never used and is left out")
                     value = f"{scheme}://{authority}"
@@ -119,7 +120,7 @@ class _Reading:
             path = "/" + root.value.strip("/") if isinstance(root.value, str) else root.value
             layer["base_path",] = Given(path, root.source)
         debug = self._environ.get("DEBUG", "")
-        if debug.isascii() and debug.isdigit() and int(debug) > 0:
+        if debug.isascii() and debug.isdigit() and debug.strip("0"):
             layer["log", "level"] = Given("debug", "DEBUG")
         return layer
 

@@ -24,6 +24,9 @@ def read_file(name: str, problems: list[Problem]) -> Layer:
     except tomllib.TOMLDecodeError as exc:
         problems.append(Problem(f"is not valid TOML: {exc}", source=name))
         return {}
+    except ValueError:  # of Python's own limit, which tomllib does not foresee
+        problems.append(Problem("holds a number of too many digits", source=name))
+        return {}
     except RecursionError:
         problems.append(Problem("is nested too deeply", source=name))
         return {}

@@ -85,6 +85,9 @@ def _choose(choice: Choice, words: Sequence[str], environ: Mapping[str, str]) ->
 
 def _validate(choice: Choice) -> Settings:
     """Make the settings. Values that are wrong are reported and left out, so that the rest can be judged."""
+    # Names that are no text, as variables and JSON may have them, are problems already; pydantic spells them otherwise.
+    for path in [path for path in choice.chosen if not _is_text(path)]:
+        del choice.chosen[path]
     for key in TABLE.values():
         if key.required and key.path not in choice.chosen:
             choice.complain(key.path, None, _missing(key))
@@ -99,6 +102,14 @@ def _validate(choice: Choice) -> Settings:
                 wrong = find(path)
                 if wrong is not None and wrong.required:
                     _stand_in(choice, wrong)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        dotted(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _missing(key: Key) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-NAMES = ("requests", "replies", "frames", "blocks", "bodies", "settings")
+NAMES = ("requests", "replies", "frames", "blocks", "bodies", "settings", "compat")
 WORK = Path(__file__).parents[2] / ".fuzz"
 ONE_INPUT = 20  # seconds that an input may take
 MEMORY = 1024  # MiB that a target may take

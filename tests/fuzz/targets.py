@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tests.fuzz import blocks, bodies, configs, frames, replies, requests
+from tests.fuzz import blocks, bodies, compat, configs, frames, replies, requests
 from tests.fuzz.target import Target
 
 TARGETS: Mapping[str, Target] = {
@@ -12,4 +12,5 @@ TARGETS: Mapping[str, Target] = {
     "blocks": blocks.TARGET,
     "bodies": bodies.TARGET,
     "settings": configs.TARGET,
+    "compat": compat.TARGET,
 }

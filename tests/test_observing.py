@@ -23,7 +23,8 @@ from yarl import URL
 from tests.observing import dashboard
 from tests.observing.__main__ import LINKED
 from tests.observing.prometheus import RULES, SHIPPED, Prometheus, Series
-from tests.observing.scene import Scene, staged
+from tests.observing.scene import staged
+from tests.observing.shop import Shop
 from tests.process import PATIENCE, Process
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="the prometheus program is not there")
@@ -84,26 +85,30 @@ def seen() -> Iterator[Seen]:
 
 async def play() -> Seen:
     async with staged(every=f"{EVERY:g}s", cut_off=True) as scene:
-        customers = [asyncio.create_task(scene.shops[0].customer(name)) for name in range(3)]
+        shop, cut_off = scene.shops
+        calling = [asyncio.create_task(shop.customer(name)) for name in range(3)]
+        calling.append(asyncio.create_task(cut_off.in_vain()))
         try:
             await scene.prometheus.until_scraped(len(scene.proxies))
-            await scene.shops[0].incidents()
-            await scene.shops[1].in_vain()
-            return await look(scene)
+            return await look(scene.prometheus, shop)
         finally:
-            for customer in customers:
-                customer.cancel()
-            await asyncio.gather(*customers, return_exceptions=True)
+            for caller in calling:
+                caller.cancel()
+            await asyncio.gather(*calling, return_exceptions=True)
 
 
-async def look(scene: Scene) -> Seen:
-    """Ask until everything has an answer; what still has none then is for the tests to tell."""
+async def look(prometheus: Prometheus, shop: Shop) -> Seen:
+    """Ask until everything has an answer; what still has none then is for the tests to tell.
+
+    Everything goes wrong again each time: on a slow machine the first time may be over before Prometheus looks.
+    """
     deadline = time.monotonic() + PATIENCE
     while True:
-        seen = await ask_everything(scene.prometheus)
+        await shop.incidents()
+        await asyncio.sleep(2 * EVERY)  # so that it has been scraped, and rules evaluated
+        seen = await ask_everything(prometheus)
         if seen.complete or time.monotonic() > deadline:
             return seen
-        await asyncio.sleep(EVERY)  # the next scrape
 
 
 async def ask_everything(prometheus: Prometheus) -> Seen:

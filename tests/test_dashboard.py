@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from proxy.observe import families
+from proxy.observe.exposition import Family, Histogram
+from tests.alerts import RECORDING, RULES
 from tests.observing import dashboard
 
 DOCUMENT = dashboard.load()
@@ -51,6 +54,16 @@ def test_queries_of_a_panel_can_be_told_apart(panel: Mapping[str, Any]) -> None:
     assert len({target["refId"] for target in targets}) == len(targets)
     if panel["type"] == "timeseries":
         assert all(target.get("legendFormat") for target in targets)
+
+
+def test_every_metric_is_looked_at() -> None:
+    asked = " ".join(
+        [*(question.expression for question in dashboard.questions(DOCUMENT)), RULES.read_text(), RECORDING.read_text()]
+    )
+    declared = {value.name for value in vars(families).values() if isinstance(value, Family | Histogram)}
+
+    assert len(declared) > 30
+    assert {name for name in declared if name not in asked} == set()
 
 
 def test_panels_lie_side_by_side() -> None:

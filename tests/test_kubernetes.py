@@ -5,6 +5,9 @@ applied as kustomize would (`tests/manifests.py`).
 """
 
 import copy
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import yaml
 
 from proxy.settings import load
 from tests.manifests import FOLDER, Manifest, built, containers, documents, merged, patched, pod_of, workloads
-from tests.process import ROOT
+from tests.process import PATIENCE, ROOT
 
 NEWEST = kubernetes_validate.latest_version()
 EXAMPLE, SHARED = FOLDER / "example", FOLDER / "shared"
@@ -195,11 +198,42 @@ def test_a_merge_replaces_what_is_there_by_its_key() -> None:
     }
 
 
-def test_the_example_in_plain_is_what_kustomize_makes() -> None:
-    def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
-        return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
-
+def test_the_example_in_plain_is_the_one_in_pieces() -> None:
     assert by_name(ALL["example in plain"]) == by_name(ALL["example"])
+
+
+# --- the real kustomize, where it is ------------------------------------------------------------------------------
+
+
+def kustomized(folder: Path) -> list[Manifest]:
+    """Give what kubectl's kustomize builds; skips where there is none."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("the kubectl program is not there: our own merge is compared with what it made elsewhere")
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    # It adds a hash to the name of a ConfigMap that it makes, so that a changed one is taken over.
+    text = re.sub(r"\b(talon-proxy-balancer)-[a-z0-9]{10}\b", r"\1", done.stdout)
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def by_name(manifests: list[Manifest]) -> dict[tuple[str, str], Manifest]:
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
+
+
+def test_kustomize_makes_of_the_example_what_stands_in_plain() -> None:
+    assert kustomized(EXAMPLE) == ALL["example in plain"]
+
+
+def test_kustomize_makes_of_the_shared_form_what_is_tested_here() -> None:
+    assert by_name(kustomized(SHARED)) == by_name(ALL["shared"])
+
+
+def test_kustomize_gives_a_deployment_an_ordinary_sidecar(tmp_path: Path) -> None:
+    shutil.copytree(ORDINARY, tmp_path / "component")
+    shutil.copy(EXAMPLE / "shop.yml", tmp_path)
+    (tmp_path / "kustomization.yaml").write_text("resources: [shop.yml]\ncomponents: [component]\n")
+
+    assert kustomized(tmp_path) == [before()]
 
 
 # --- what they say --------------------------------------------------------------------------------------------

@@ -2,19 +2,23 @@
 
 import asyncio
 import itertools
+import re
+import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
 import uvloop
 
-from tests.observing.dashboard import load, panels, substituted
+from tests.observing.dashboard import LABEL, load, panels, substituted
 from tests.observing.scene import Scene, staged
 
 EVERY = 5.0  # seconds between scrapes
-SHOWN = 600.0  # seconds that a link shows
+SHOWN = 300.0  # seconds that a link shows
+CHOSEN = {"job": ".*", "instance": ".*"}
+ALL = re.compile(r"(\{|, )job=~\"\.\*\", instance=~\"\.\*\"\}")  # chooses nothing
 CUSTOMERS = 6  # of each shop
 BETWEEN = 10.0  # seconds from one incident to the next
 # Panels of Grafana's dashboard that are worth a first look.
@@ -26,9 +30,12 @@ async def main() -> int:
     over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, over.set)
+    if shutil.which("prometheus") is None:
+        print("observe: the prometheus program is not there", file=sys.stderr)
+        return 1
     print("starting; about five seconds", flush=True)
     async with staged(every=f"{EVERY:g}s", cut_off=False) as scene, open_shops(scene):
-        print("\n".join(told(scene)), flush=True)
+        print("\n".join(told(scene, await scene.prometheus.pages())), flush=True)
         await over.wait()
         print("\nstopping", flush=True)
     return 0
@@ -55,16 +62,15 @@ async def _go_wrong(scene: Scene) -> None:
         await incident()
 
 
-def told(scene: Scene) -> Iterator[str]:
-    """Say where to look."""
+def told(scene: Scene, prometheus: str) -> Iterator[str]:
+    """Say where to look; `prometheus` is where its pages are."""
     first, second = scene.proxies
-    prometheus = scene.prometheus.url
     yield f"""\
 
 Talon.One, simulated    {scene.talon_one}      what arrived: {scene.talon_one}/-/journal
 talon-proxy, the first  {first.url}      status: http://{first.admin}/      metrics: http://{first.admin}/metrics
            , the second {second.url}      status: http://{second.admin}/      metrics: http://{second.admin}/metrics
-Prometheus              {prometheus}      rules: {prometheus}/rules      alerts: {prometheus}/alerts
+Prometheus              {prometheus}/graph      rules: {prometheus}/rules      alerts: {prometheus}/alerts
 
 Both shops are calling. Every {BETWEEN:.0f} s something goes wrong at the first proxy: parallel updates, a lost
 connection, a refused key, another system's updates … The charts fill within a minute:
@@ -79,12 +85,25 @@ def links(prometheus: str) -> Iterator[tuple[str, str]]:
     """Give charts of Prometheus' own, as the dashboard has them."""
     for panel in panels(load()):
         if panel["title"] in LINKED:
-            chosen = {"job": ".*", "instance": ".*"}
-            query: dict[str, str] = {}
-            for number, target in enumerate(panel["targets"]):
-                expression = substituted(target["expr"], scraped_every=EVERY, shown=SHOWN, chosen=chosen)
-                query |= {f"g{number}.expr": expression, f"g{number}.tab": "0", f"g{number}.range_input": "10m"}
+            query = {"g0.expr": charted(panel["targets"]), "g0.tab": "0", "g0.range_input": f"{SHOWN:.0f}s"}
             yield panel["title"], f"{prometheus}/graph?{urlencode(query)}"
+
+
+def charted(targets: Sequence[Mapping[str, str]]) -> str:
+    """Give one expression for all of a panel's; where there are several, each says which it is."""
+    expressions = [
+        ALL.sub(_without, substituted(target["expr"], scraped_every=EVERY, shown=SHOWN, chosen=CHOSEN))
+        for target in targets
+    ]
+    if len(expressions) == 1:
+        return expressions[0]
+    names = [LABEL.sub("", target["legendFormat"]).strip() for target in targets]
+    named = zip(expressions, names, strict=True)
+    return "\nor ".join(f'label_replace({one}, "of", "{name}", "", "")' for one, name in named)
+
+
+def _without(found: re.Match[str]) -> str:
+    return "" if found[1] == "{" else "}"
 
 
 if __name__ == "__main__":

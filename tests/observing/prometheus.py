@@ -58,6 +58,12 @@ class Prometheus:
         data = await self.get("query_range", query=expression, start=str(now - seconds), end=str(now), step=str(step))
         return [Series(series["metric"], _numbers(series["values"])) for series in data["result"]]
 
+    async def pages(self) -> str:
+        """Give the URL below which pages for people are: Debian's build has the older ones only."""
+        async with self._client.get(f"{self.url}/", allow_redirects=False) as answer:
+            first = answer.headers.get("Location", "/graph")
+        return self.url + first.rpartition("/")[0]
+
     async def until_scraped(self, count: int) -> None:
         """Wait until it has got so many proxies' numbers."""
         while await self._scraped() < count:  # noqa: ASYNC110 - it tells nobody when it has

@@ -115,8 +115,8 @@ class Shop:
             await asyncio.gather(*busy, return_exceptions=True)
 
     async def in_vain(self) -> None:
-        """Call for some seconds where Talon.One cannot be reached."""
-        for number in range(30):
+        """Call for ever where Talon.One cannot be reached."""
+        for number in itertools.count():
             await self._get(f"/v2/customer_sessions/vain-{number}")
             await asyncio.sleep(PAUSE)
 

@@ -17,6 +17,7 @@ from types import FrameType
 
 from tests.bench.accounting import descendants
 
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0
 

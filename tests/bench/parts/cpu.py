@@ -1,0 +1,88 @@
+"""CPU time per call of everyone under the same closed loop: 32 connections, as fast as answers come.
+
+Directly there is no proxy to take time; what counts there, and for all others beside, is what the caller pays, which is
+where TLS goes when there is no proxy to do it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from tests.bench import wrk
+from tests.bench.accounting import cpu_seconds, read_cpu, read_rss
+from tests.bench.contenders import Contender
+from tests.bench.samples import Sample
+from tests.bench.stand import Running, Stand, told
+from tests.bench.workload import LARGE, READ, UPDATE, Workload
+
+PART = "cpu"
+ROUNDS, SECONDS, WARM_UP = 5, 2.0, 1.0
+TLS = ("nginx", "haproxy", "caddy", "aiohttp", "proxy")
+H2 = ("haproxy-h2", "proxy-h2")
+CLEAR = ("nginx-clear", "haproxy-clear", "caddy-clear", "aiohttp-clear", "proxy-clear")
+VARIANTS = ("proxy-bare", "proxy-log-all", "proxy-log-off", "proxy-unobserved", "proxy-source")
+DIRECT = ("direct-new", "direct-pooled")
+# Below this share of a core a contender waits now and then, wakes up more often per call, and looks more expensive.
+SATURATED = 0.9
+
+
+def measure(stand: Stand) -> Iterator[Sample]:
+    """All contenders; the main ones with every workload."""
+    for number, contender in stand.turns([*TLS, *H2, *CLEAR, *VARIANTS], ROUNDS):
+        workloads = (UPDATE, READ, LARGE) if contender.name in (*TLS, *H2) else (UPDATE,)
+        yield from _turn(stand, contender, number, workloads)
+        if contender.name == "nginx":
+            yield from _directly(stand, number)
+
+
+def _turn(stand: Stand, contender: Contender, number: int, workloads: Sequence[Workload]) -> Iterator[Sample]:
+    accepted = stand.origin.accepted()
+    with stand.running(contender) as running:
+        call(stand, running, UPDATE, WARM_UP)
+        for workload in workloads:
+            seconds = stand.seconds_of(SECONDS if workload is UPDATE else SECONDS / 2)
+            figures, problem = call(stand, running, workload, seconds)
+            figures["opened"] = stand.origin.accepted() - accepted
+            yield told(Sample(PART, workload.name, contender.name, number, figures, problem), "cpu_us")
+
+
+def call(
+    stand: Stand, running: Running, workload: Workload, seconds: float, *, connections: int = wrk.CONNECTIONS
+) -> tuple[dict[str, float], str]:
+    """Load a contender; gives its figures, and what went wrong."""
+    before = read_cpu(running.server.pids())
+    load = wrk.run(
+        stand.directory, running.place.url, workload, seconds=seconds, cpu=stand.cores.load, connections=connections
+    )
+    after = read_cpu(running.server.pids())
+    lost = "" if before.keys() <= after.keys() else "a process of it ended in the round"
+    used = cpu_seconds(before, after)
+    figures = {
+        "calls": load.calls,
+        "rate": load.calls / load.seconds,
+        "cpu_us": used / max(load.calls, 1) * 1e6,
+        "busy": used / load.seconds,
+        "caller_us": load.cpu / max(load.calls, 1) * 1e6,
+        "rss_bytes": read_rss(running.server.pids()),
+    }
+    return figures, load.problem or lost
+
+
+def _directly(stand: Stand, number: int) -> Iterator[Sample]:
+    upstream = stand.origin.fast
+    for name in DIRECT:
+        accepted = stand.origin.accepted()
+        load = wrk.run(
+            stand.directory,
+            f"https://localhost:{upstream.port}",
+            UPDATE,
+            seconds=stand.seconds_of(SECONDS),
+            cpu=stand.cores.load,
+            keep=name == "direct-pooled",
+            authorization=upstream.authorization,
+        )
+        figures = {
+            "calls": load.calls,
+            "rate": load.calls / load.seconds,
+            "caller_us": load.cpu / max(load.calls, 1) * 1e6,
+            "opened": stand.origin.accepted() - accepted,
+        }
+        yield told(Sample(PART, UPDATE.name, name, number, figures, load.problem), "caller_us")

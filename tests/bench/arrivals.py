@@ -31,7 +31,7 @@ from tests.bench.workload import UPDATE
 from tests.load import Wire
 
 CONNECTIONS = 100
-WARM_UP = 1.0  # seconds before those that count
+WARM_UP = 1.0  # seconds before those that count, at most as many as of those
 PATIENCE = 10.0  # seconds for the last answers
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
@@ -167,8 +167,9 @@ class _Caller(Wire):
 
 async def arrive(url: str, *, rate: float, seconds: float, seed: int, authorization: str, ca_file: str) -> Arrivals:
     """Make calls at this rate for so many seconds, after those of the warm-up."""
-    due = moments(rate, WARM_UP + seconds, seed)
-    first = next(number for number, moment in enumerate(due) if moment >= WARM_UP)
+    warm_up = min(WARM_UP, seconds)
+    due = moments(rate, warm_up + seconds, seed)
+    first = next(number for number, moment in enumerate(due) if moment >= warm_up)
     requests = [UPDATE.request(number, authorization=authorization) for number in range(UPDATE.ids)]
     generator = Generator(due, requests, from_call=first)
     parts = urlsplit(url)

@@ -1,9 +1,9 @@
 """How long a scrape keeps the loop from everything else: `python -m tests.bench.blocking`, on the parts of a real App.
 
 Its metrics are those of the worst shop: every operation, every status, errors of our own. Something that is due in
-every turn of the loop looks at the clock while `/metrics` is rendered; the longest time between two looks is what a call
-may meet. The clock is the thread's CPU time, because whatever else the machine does is no part of a scrape. Prints JSON:
-seconds, for every scrape the longest; and how many samples the text has.
+every turn of the loop looks at the clock while `/metrics` is rendered; the longest time between two looks is what a
+call may meet. The clock is the thread's CPU time, because whatever else the machine does is no part of a scrape.
+Prints JSON: seconds, for every scrape the longest; and how many samples the text has.
 """
 
 import asyncio

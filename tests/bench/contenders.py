@@ -1,8 +1,8 @@
 """Contenders: who is measured, by name, and how each is started for the same work.
 
 All of them listen in clear on a loopback port and on a Unix socket, keep connections to the origin, add the
-Authorization header, run as one process or one thread, and log no calls unless their name says so. The way to the origin
-is verified TLS 1.3 with HTTP/1.1; `-h2` and `-clear` say otherwise.
+Authorization header, run as one process or one thread, and log no calls unless their name says so. The way to the
+origin is verified TLS 1.3 with HTTP/1.1; `-h2` and `-clear` say otherwise.
 """
 
 import contextlib
@@ -17,7 +17,14 @@ from tests.bench.servers import ROOT, BenchError, Server, free_port, running
 
 # What every run needs, whoever the contenders are.
 PROGRAMS = ("nginx", "wrk", "h2load", "openssl", "taskset", "timeout")
-DEBIAN_PACKAGES = {"nginx": "nginx-light", "h2load": "nghttp2-client", "taskset": "util-linux", "timeout": "coreutils"}
+DEBIAN_PACKAGES = {
+    "nginx": "nginx-light",
+    "h2load": "nghttp2-client",
+    "taskset": "util-linux",
+    "timeout": "coreutils",
+    "callgrind_annotate": "valgrind",
+    "callgrind_control": "valgrind",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ def require_programs(programs: Iterable[str]) -> None:
     """Raise BenchError, with the command that helps, unless all are installed."""
     missing = [program for program in programs if not shutil.which(program)]
     if missing:
-        packages = " ".join(DEBIAN_PACKAGES.get(program, program) for program in missing)
+        packages = " ".join(dict.fromkeys(DEBIAN_PACKAGES.get(program, program) for program in missing))
         raise BenchError(
             f"{', '.join(missing)} not installed; as root: apt-get install --no-install-recommends {packages}"
         )

@@ -36,8 +36,8 @@ def about(result: Result) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     return (
         f"Made by `{result.command}` on {result.date}: {', '.join(f'{what} {value}' for what, value in machine)};"
-        f" {versions}. Medians of the rounds, with their extremes in parentheses; ratios and differences are taken round"
-        " by round."
+        f" {versions}. Medians of the rounds, with their extremes in parentheses; ratios and differences are of each"
+        " round."
     )
 
 
@@ -74,7 +74,10 @@ def _held(result: Result, conflicts: Conflicts) -> str:
     found = [verdict for verdict in verdicts(result.samples, conflicts) if verdict.figure is not None]
     lines = [f"| {each.budget.text} | {each.limit} | {each.shown} | {each.word} |" for each in found]
     head = ["| | budget | measured | |", "|---|--:|--:|---|"]
-    return _headed("**Budgets** that every release is measured against:", "\n".join([*head, *lines] if lines else []))
+    text = "\n".join([*head, *lines] if lines else [])
+    if conflicts is not None:
+        text += f"\n\nThose of `make conflicts` are of its run on {conflicts['date']}, further below."
+    return _headed("**Budgets** that every release is measured against:", text)
 
 
 def _headed(heading: str, content: str) -> str:

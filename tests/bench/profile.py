@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def sample(contender: Contender, options: argparse.Namespace) -> str:
     """Run the proxy under load, and py-spy beside it; gives the tables."""
-    require_programs([*PROGRAMS, "py-spy"])
+    require_programs(PROGRAMS)
+    if not shutil.which("py-spy"):
+        raise BenchError("py-spy is not installed: pip install py-spy")
     with _stand() as stand, stand.running(contender, seconds=options.seconds) as running:
         raw, per_call = _stacks(stand, running, options.seconds, rate=options.rate, native=options.native)
     if options.raw:

@@ -1,8 +1,8 @@
 """What was measured, and what it adds up to. Pure.
 
 A sample is what one contender gave in one round of one case of a part: figures by name. The name says the unit (`_us`,
-`_ms`, `_bytes`); without one it is a count. Contenders of a round took their turns soon after each other, so that a slow
-spell of the machine falls on all of them: they are compared round by round, and the median of that counts.
+`_ms`, `_bytes`); without one it is a count. Contenders of a round took their turns soon after each other, so that a
+slow spell of the machine falls on all of them: they are compared round by round, and the median of that counts.
 """
 
 import statistics

@@ -18,7 +18,7 @@ from types import FrameType
 from tests.bench.accounting import descendants
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
 

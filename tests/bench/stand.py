@@ -48,7 +48,7 @@ class Stand:
 
     def seconds_of(self, usual: float) -> float:
         """How long to measure."""
-        return 1.0 if self.short else self.seconds or usual
+        return 0.7 if self.short else self.seconds or usual
 
     def turns(self, names: Sequence[str], rounds: int) -> Iterator[tuple[int, Contender]]:
         """Every round of those who are there; another one is the first in each, so that no place is an advantage."""

@@ -42,7 +42,7 @@ class Lines:
 
     def draw(self, left: float, top: float, width: float, height: float) -> str:
         """Within this frame."""
-        inner = Frame(left + 56, top + 2 * LINE + 8, width - 76, height - 4 * LINE - 12)
+        inner = Frame(left + 56, top + 3 * LINE, width - 76, height - 5 * LINE - 4)
         values = [edge for line in self.series for point in line.points for edge in (point.low, point.high)]
         scale = Scale.over(values)
         parts = [text(left, top + LINE - 4, self.title, size=14, bold=True)]
@@ -119,7 +119,7 @@ class Bars:
             )
             low, high = (inner.left + inner.width * edge / most for edge in (bar.low, bar.high))
             parts.append(rule(low, middle, high, middle, INK))
-            shown = f"{bar.value:.1f}{'  ' + bar.note if bar.note else ''}"
+            shown = f"{bar.value:.1f}{' · ' + bar.note if bar.note else ''}"
             parts.append(text(high + 8, middle + 4, shown, bold=True))
         return "".join(parts)
 
@@ -165,7 +165,8 @@ class Scale:
         """A scale on which all have a place."""
         least, most = min(values), max(values)
         if least > 0 and most / least > 30:
-            return cls(10 ** math.floor(math.log10(least)), 10 ** math.ceil(math.log10(most)), True)
+            # What is a little above a power of ten may stand out above the frame.
+            return cls(10 ** math.floor(math.log10(least)), 10 ** math.ceil(math.log10(most) - 0.1), True)
         step = _step(most or 1.0)
         return cls(0.0, math.ceil((most or 1.0) / step * 1.05) * step, False)
 

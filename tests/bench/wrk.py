@@ -1,7 +1,9 @@
 """wrk: a closed loop of calls over so many connections, as fast as they are answered."""
 
+import math
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,21 +52,23 @@ def run(
     connections: int = CONNECTIONS,
     keep: bool = True,
     authorization: str = "",
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Load:
     """Call `url` for so many seconds. `keep`: connections; without, every call opens its own."""
     script = directory / "load.lua"
     script.write_text(lua_script(workload, keep=keep, authorization=authorization))
-    # wrk takes whole seconds.
-    length = max(round(seconds), 1)
+    length = math.ceil(seconds)  # wrk takes whole ones
     command = ["wrk", "-t1", f"-c{connections}", f"-d{length}s", "-s", str(script), url]
     before = children_cpu_seconds()
-    try:
-        done = subprocess.run(
-            pinned(command, cpu), capture_output=True, text=True, timeout=length + MARGIN, check=False
-        )
-    except subprocess.TimeoutExpired as exc:
-        raise BenchError(f"wrk did not end within {length + MARGIN} s") from exc
-    return parse(done.stdout + done.stderr, cpu=children_cpu_seconds() - before)
+    with subprocess.Popen(pinned(command, cpu), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            meanwhile()
+            output, _ = process.communicate(timeout=length + MARGIN)
+        except subprocess.TimeoutExpired as exc:
+            raise BenchError(f"wrk did not end within {length + MARGIN} s") from exc
+        finally:
+            process.kill()
+    return parse(output, cpu=children_cpu_seconds() - before)
 
 
 def parse(output: str, *, cpu: float = 0.0) -> Load:

@@ -4,12 +4,14 @@ Directly there is no proxy to take time; what counts there, and for all others b
 where TLS goes when there is no proxy to do it.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 
 from tests.bench import wrk
-from tests.bench.accounting import cpu_seconds, read_cpu, read_rss
+from tests.bench.accounting import Reading, cpu_seconds, read_cpu, read_rss
 from tests.bench.contenders import Contender
 from tests.bench.samples import Sample
+from tests.bench.servers import Server
 from tests.bench.stand import Running, Stand, told
 from tests.bench.workload import LARGE, READ, UPDATE, Workload
 
@@ -36,7 +38,6 @@ def measure(stand: Stand) -> Iterator[Sample]:
 def _turn(stand: Stand, contender: Contender, number: int, workloads: Sequence[Workload]) -> Iterator[Sample]:
     accepted = stand.origin.accepted()
     with stand.running(contender) as running:
-        call(stand, running, UPDATE, WARM_UP)
         for workload in workloads:
             seconds = stand.seconds_of(SECONDS if workload is UPDATE else SECONDS / 2)
             figures, problem = call(stand, running, workload, seconds)
@@ -45,25 +46,65 @@ def _turn(stand: Stand, contender: Contender, number: int, workloads: Sequence[W
 
 
 def call(
-    stand: Stand, running: Running, workload: Workload, seconds: float, *, connections: int = wrk.CONNECTIONS
+    stand: Stand,
+    running: Running,
+    workload: Workload,
+    seconds: float,
+    *,
+    warm_up: float = WARM_UP,
+    connections: int = wrk.CONNECTIONS,
 ) -> tuple[dict[str, float], str]:
-    """Load a contender; gives its figures, and what went wrong."""
-    before = read_cpu(running.server.pids())
+    """Load a contender; gives its figures, and what went wrong.
+
+    Measured is a window within the load: connections opened at its beginning, and calls broken off at its end, are
+    none of a call's cost.
+    """
+    window = Window(stand, running.server)
+    warm_up = 0.3 if stand.short else warm_up
     load = wrk.run(
-        stand.directory, running.place.url, workload, seconds=seconds, cpu=stand.cores.load, connections=connections
+        stand.directory,
+        running.place.url,
+        workload,
+        seconds=warm_up + seconds,
+        cpu=stand.cores.load,
+        connections=connections,
+        meanwhile=lambda: window.measure(warm_up, seconds),
     )
-    after = read_cpu(running.server.pids())
-    lost = "" if before.keys() <= after.keys() else "a process of it ended in the round"
-    used = cpu_seconds(before, after)
     figures = {
-        "calls": load.calls,
-        "rate": load.calls / load.seconds,
-        "cpu_us": used / max(load.calls, 1) * 1e6,
-        "busy": used / load.seconds,
+        "calls": window.calls,
+        "rate": window.calls / window.seconds,
+        "cpu_us": window.cpu / max(window.calls, 1) * 1e6,
+        "busy": window.cpu / window.seconds,
         "caller_us": load.cpu / max(load.calls, 1) * 1e6,
-        "rss_bytes": read_rss(running.server.pids()),
+        "rss_bytes": window.rss,
     }
-    return figures, load.problem or lost
+    return figures, load.problem or window.problem
+
+
+class Window:
+    """What a contender does between two moments: calls, as the origin counts them, and seconds of CPU time."""
+
+    def __init__(self, stand: Stand, server: Server) -> None:
+        self._stand = stand
+        self._server = server
+        self.calls = self.rss = 0
+        self.cpu = self.seconds = 0.0
+        self.problem = ""
+
+    def measure(self, warm_up: float, seconds: float) -> None:
+        """Wait, then look at both ends of so many seconds."""
+        time.sleep(warm_up)
+        began, before, answered = self._look()
+        time.sleep(seconds)
+        ended, after, answered_then = self._look()
+        self.calls = answered_then - answered - 1  # the look itself asks the origin
+        self.seconds, self.cpu = ended - began, cpu_seconds(before, after)
+        self.rss = read_rss(self._server.pids())
+        if not before.keys() <= after.keys():
+            self.problem = "a process of it ended in the round"
+
+    def _look(self) -> tuple[float, Reading, int]:
+        return time.perf_counter(), read_cpu(self._server.pids()), self._stand.origin.answered()
 
 
 def _directly(stand: Stand, number: int) -> Iterator[Sample]:

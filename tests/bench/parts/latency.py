@@ -61,7 +61,7 @@ def _sample(
     found = arrivals.run(
         url,
         rate=rate,
-        seconds=stand.seconds_of(seconds),
+        seconds=0.3 if stand.short else stand.seconds_of(seconds),
         seed=number,
         cpu=stand.cores.load,
         authorization=upstream.authorization if direct else "",

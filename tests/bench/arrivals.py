@@ -31,7 +31,7 @@ from tests.bench.workload import UPDATE
 from tests.load import Wire
 
 CONNECTIONS = 100
-WARM_UP = 1.0  # seconds before those that count, at most as many as of those
+WARM_UP = 0.7  # seconds before those that count, at most as many as of those
 PATIENCE = 10.0  # seconds for the last answers
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 

@@ -15,7 +15,7 @@ from tests.bench.stand import Stand, only_on, told
 from tests.bench.workload import UPDATE
 
 PART = "burst"
-ROUNDS = 4
+ROUNDS = 3
 SIZE = 64
 IDLE = 8.0  # seconds before the second burst
 PATIENCE = 15.0  # seconds for a burst

@@ -16,7 +16,7 @@ from tests.bench.stand import Running, Stand, told
 from tests.bench.workload import LARGE, READ, UPDATE, Workload
 
 PART = "cpu"
-ROUNDS, SECONDS, WARM_UP = 5, 2.0, 1.0
+ROUNDS, SECONDS, WARM_UP = 4, 2.0, 1.0
 TLS = ("nginx", "haproxy", "caddy", "aiohttp", "proxy")
 H2 = ("haproxy-h2", "proxy-h2")
 CLEAR = ("nginx-clear", "haproxy-clear", "caddy-clear", "aiohttp-clear", "proxy-clear")

@@ -12,7 +12,7 @@ from tests.bench.stand import Stand, told
 from tests.bench.workload import UPDATE, Workload
 
 PART = "growth"
-ROUNDS, SECONDS, WARM_UP = 3, 1.0, 1.0
+ROUNDS, SECONDS, WARM_UP = 2, 1.0, 1.0
 CONNECTIONS = (1, 8, 64, 512)
 LIVE = (10, 1_000, 100_000)
 BODIES = (0, 1_000, 10_000, 100_000, 1_000_000)

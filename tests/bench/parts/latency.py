@@ -12,7 +12,7 @@ from tests.bench.samples import Sample
 from tests.bench.stand import Stand, told
 
 PART = "latency"
-ROUNDS, SECONDS = 7, 4.0
+ROUNDS, SECONDS = 7, 3.0
 RATE = 500
 SLOW = f"{RATE}/s, 25 ms"
 DIRECT = "direct-pooled"
@@ -20,7 +20,7 @@ COMPARED = ("nginx", "haproxy", "caddy", "proxy", "proxy-h2")
 # Against an upstream that answers at once. Caddy and aiohttp are saturated before the last of them.
 RATES = (500, 1_000, 2_000, 4_000)
 RATED = ("nginx", "haproxy", "caddy", "proxy")
-RATE_ROUNDS, RATE_SECONDS = 3, 1.5
+RATE_ROUNDS, RATE_SECONDS = 3, 1.0
 # The generator's own error: against the origin's clear door, where there is next to nothing to measure.
 ITSELF = "the generator itself"
 

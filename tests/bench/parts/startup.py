@@ -15,7 +15,7 @@ PART = "startup"
 CASE = "from exec to ready"
 ROUNDS = 7
 GLANCE = 0.002  # seconds between two looks
-SETTLING = 1.0  # seconds
+SETTLING = 0.5  # seconds
 COMPARED = ("nginx", "haproxy", "caddy", "aiohttp", "proxy", "proxy-h2")
 
 

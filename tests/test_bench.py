@@ -20,7 +20,7 @@ from tests.bench.accounting import ProcessTime, cpu_seconds
 from tests.bench.arrivals import Generator, moments
 from tests.bench.budgets import BUDGETS, verdicts
 from tests.bench.machine import Cores
-from tests.bench.ourselves import VARIANTS, ourselves
+from tests.bench.ourselves import FEATURES, MAIN, ourselves
 from tests.bench.parts import PARTS, cpu, growth, latency, sharing, startup
 from tests.bench.peers import peers
 from tests.bench.plots import plots
@@ -353,7 +353,7 @@ def test_every_contender_has_one_name() -> None:
 async def test_variants_are_made_of_settings_that_exist() -> None:
     settings = {
         f"TALON_PROXY_{name}": "http://127.0.0.1:9" if name == "UPSTREAM__URL" else value
-        for _, _, variant in VARIANTS
+        for _, _, variant in (*MAIN, *FEATURES)
         for name, value in variant.items()
     }
 
@@ -436,7 +436,7 @@ Ir                  file:function
     assert [line.split() for line in instructions(annotated, calls=1_000, limit=5).splitlines()] == [
         ["1,000", "calls;", "instructions", "per", "call"],
         ["2,000", "100.0%", "PROGRAM", "TOTALS"],
-        ["1,500", "75.00%", "???:CPyDef_pipeline___Pipeline___submit", "[/x/pipeline.so]"],
+        ["1,500", "75.00%", "CPyDef_pipeline___Pipeline___submit", "(pipeline.so)"],
     ]
 
 
@@ -451,7 +451,7 @@ def test_the_table_has_what_was_measured_and_nothing_else() -> None:
     samples = Samples([turn("nginx", cpu_us=20.0), turn("proxy", cpu_us=30.0), turn("direct-new", caller_us=300.0)])
 
     assert cpu_by_tls(samples).splitlines() == [
-        "|  | CPU µs per call | × nginx | load's own CPU µs |",
+        "|  | CPU µs per call | × nginx | caller's CPU µs |",
         "| --- | --: | --: | --: |",
         "| directly, a connection for each call | – | – | 300.0 |",
         "| nginx | 20.0 | 1.00 | – |",

@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.bench.contenders import Contender, Place, Start
 from tests.bench.servers import ROOT, free_port, get_status
 
+Variants = tuple[tuple[str, str, Mapping[str, str]], ...]
+
 COMPILED = ROOT / "build" / "compiled"
 _H2 = {"UPSTREAM__PROTOCOL": "auto"}
 _CLEAR = {"UPSTREAM__URL": "http://127.0.0.1:{upstream.clear_port}"}
@@ -16,14 +18,17 @@ _BARE = {"LANES__ENABLED": "false", "COALESCING__ENABLED": "false"}
 _WIDE = {"LIMITS__CONNECTIONS": "10500", "LIMITS__CONCURRENCY": "600", "UPSTREAM__CONNECTIONS__MAX": "600"}
 
 # Name, title, settings without their prefix. Everything else is as by default: "all on".
-VARIANTS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+MAIN: Variants = (
     ("proxy", "talon-proxy, all on", {}),
     ("proxy-h2", "talon-proxy, HTTP/2, all on", _H2),
     ("proxy-clear", "talon-proxy, all on", _CLEAR),
+    ("proxy-wide", "talon-proxy, limits raised", _WIDE),
+)
+# Of which the cost is shown: each of them is measured beside `proxy`.
+FEATURES: Variants = (
     ("proxy-bare", "without lanes and coalescing", _BARE),
     ("proxy-log-all", "`log.access = all`", {"LOG__ACCESS": "all"}),
     ("proxy-log-off", "`log.access = off`", {"LOG__ACCESS": "off"}),
-    ("proxy-wide", "talon-proxy, limits raised", _WIDE),
 )
 # The same with nobody told of calls: neither metrics nor access log (`tests.bench.unobserved`).
 UNOBSERVED = ("proxy-unobserved", "no metrics, no access log")
@@ -32,7 +37,7 @@ SOURCE = ("proxy-source", "not compiled")
 
 def ourselves(extra: Mapping[str, str]) -> list[Contender]:
     """All variants; `extra` is added to the environment of each."""
-    compiled = [_contender(name, title, settings, extra) for name, title, settings in VARIANTS]
+    compiled = [_contender(name, title, settings, extra) for name, title, settings in (*MAIN, *FEATURES)]
     unobserved = _contender(*UNOBSERVED, {}, extra, module="tests.bench.unobserved")
     source = _contender(*SOURCE, {}, extra, where=ROOT)
     return [*compiled, unobserved, source]

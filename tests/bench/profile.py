@@ -155,8 +155,14 @@ def instructions(annotated: str, *, calls: int, limit: int) -> str:
     found = re.findall(r"^\s*([\d,]+) \(\s*([\d.]+)%\)\s+(.*)$", annotated, re.MULTILINE)
     lines = [f"{calls:,} calls; instructions per call"]
     for number, share, name in found[: limit + 1]:
-        lines.append(f"{int(number.replace(',', '')) / calls:12,.0f} {share:>6}%  {name.strip()}")
+        lines.append(f"{int(number.replace(',', '')) / calls:12,.0f} {share:>6}%  {_without_paths(name)}")
     return "\n".join(lines)
+
+
+def _without_paths(name: str) -> str:
+    """`file:function [object]` as py-spy writes it: `function (object)`."""
+    found = re.fullmatch(r".*:(\S+) \[(?:.*/)?(.*)\]", name.strip())
+    return f"{found[1]} ({found[2]})" if found else name.strip()
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ def cpu_table(samples: Samples, workload: Workload, contenders: Sequence[str], r
         Column("of its core", _median(cpu.PART, "busy", "{:.0%}")),
         Column("connections opened", _median(cpu.PART, "opened", "{:,.0f}")),
         Column("RSS MB", _median(cpu.PART, "rss_bytes", "{:.0f}", 1e6)),
-        Column("load's own CPU µs", _median(cpu.PART, "caller_us", "{:.1f}")),
+        Column("caller's CPU µs", _median(cpu.PART, "caller_us", "{:.1f}")),
     ]
     return table(samples, workload.name, contenders, columns)
 

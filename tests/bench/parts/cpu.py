@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from tests.bench import wrk
 from tests.bench.accounting import Reading, cpu_seconds, read_cpu, read_rss
 from tests.bench.contenders import Contender
+from tests.bench.ourselves import FEATURES, SOURCE, UNOBSERVED
 from tests.bench.samples import Sample
 from tests.bench.servers import Server
 from tests.bench.stand import Running, Stand, told
@@ -20,7 +21,7 @@ ROUNDS, SECONDS, WARM_UP = 4, 2.0, 1.0
 TLS = ("nginx", "haproxy", "caddy", "aiohttp", "proxy")
 H2 = ("haproxy-h2", "proxy-h2")
 CLEAR = ("nginx-clear", "haproxy-clear", "caddy-clear", "aiohttp-clear", "proxy-clear")
-VARIANTS = ("proxy-bare", "proxy-log-all", "proxy-log-off", "proxy-unobserved", "proxy-source")
+VARIANTS = (*(name for name, _, _ in FEATURES), UNOBSERVED[0], SOURCE[0])
 DIRECT = ("direct-new", "direct-pooled")
 # Below this share of a core a contender waits now and then, wakes up more often per call, and looks more expensive.
 SATURATED = 0.9

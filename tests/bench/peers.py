@@ -50,10 +50,10 @@ proxy_ssl_verify on;
 daemon off;
 {user}
 worker_processes 1;
-worker_rlimit_nofile {MANY + 500};
+worker_rlimit_nofile {MANY + 2_500};
 pid {directory}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections {MANY + 300}; }}
+events {{ worker_connections {MANY + 2_000}; }}
 http {{
   access_log off;
   {temporary}

@@ -460,6 +460,13 @@ def test_the_table_has_what_was_measured_and_nothing_else() -> None:
     assert cpu_table(samples, LARGE, cpu.TLS, "nginx") == ""
 
 
+def test_a_turn_that_went_wrong_is_told() -> None:
+    found = tables(result([turn("nginx", cpu_us=20.0), turn("proxy", cpu_us=1.0, problem="12 non-2xx")]), None)
+
+    assert "- cpu, update, proxy, round 1: 12 non-2xx" in found.splitlines()
+    assert "talon-proxy" not in found.partition("Turns that went wrong")[0]
+
+
 def test_a_result_survives_its_file(tmp_path: Path) -> None:
     made = result([turn("nginx", cpu_us=20.0), turn("proxy", 2, problem="no calls")])
 

@@ -91,7 +91,7 @@ def _growth(samples: Samples) -> str:
                 dashed,
             )
             for kind, name, colour, dashed in (
-                ("live", "sessions under way", COLOURS["proxy"], False),
+                ("live", "sessions under way", "#882255", False),
                 ("remembered", "sessions remembered", "#56b4e9", True),
             )
         ],

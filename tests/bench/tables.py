@@ -11,6 +11,8 @@ from tests.bench.peers import peers
 from tests.bench.result import Result
 from tests.bench.samples import Samples, Spread
 from tests.bench.workload import EVENT, LARGE, READ, UPDATE, Workload
+from tests.conflicts.figures import Figures
+from tests.conflicts.figures import table as conflicts_table
 
 Cell = Callable[[Samples, str, str], str | None]
 """What stands in a column for a case and a contender; None: it was not measured."""
@@ -53,8 +55,19 @@ def tables(result: Result, conflicts: Conflicts) -> str:
         (f"{sharing.CALLS} identical calls at a time: calls that reach the upstream", shared(result.samples)),
         ("A scrape of the metrics", scraped(result.samples)),
         ("Growth", grown(result.samples)),
+        ("Parallel updates: `make conflicts`", parallel_updates(conflicts)),
+        ("Turns that went wrong, whose contenders have no figure there", _wrong(result.samples)),
     ]
     return "\n".join(f"## {heading}\n\n{text}\n" for heading, text in sections if text)
+
+
+def parallel_updates(conflicts: Conflicts) -> str:
+    """What `make conflicts` found, each way a row."""
+    return conflicts_table([Figures(**row) for row in conflicts["rows"]]) if conflicts else ""
+
+
+def _wrong(samples: Samples) -> str:
+    return "\n".join(f"- {problem}" for problem in samples.problems())
 
 
 def budgets(samples: Samples, conflicts: Conflicts) -> str:

@@ -23,8 +23,6 @@ H2 = ("haproxy-h2", "proxy-h2")
 CLEAR = ("nginx-clear", "haproxy-clear", "caddy-clear", "aiohttp-clear", "proxy-clear")
 VARIANTS = (*(name for name, _, _ in FEATURES), UNOBSERVED[0], SOURCE[0])
 DIRECT = ("direct-new", "direct-pooled")
-# Below this share of a core a contender waits now and then, wakes up more often per call, and looks more expensive.
-SATURATED = 0.9
 
 
 def measure(stand: Stand) -> Iterator[Sample]:

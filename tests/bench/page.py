@@ -27,9 +27,10 @@ END = "<!-- written by make bench-docs: end -->\n"
 
 # What `make conflicts` did, above its table.
 _PLAYED = (
-    "**Parallel updates**, by `make conflicts` on {date}: a shop through real sockets against the simulator, 25 ms of"
-    " work per call: 200 sessions over 120 profiles, five parallel different updates each, with events, profile updates,"
-    " dry calls and tenfold identical calls; callers who get a 409 come again after 50 ms, doubled up to 1 s, jittered."
+    "**Parallel updates**, by `make conflicts` on {date}: a shop through real sockets against the simulator, 25 "
+    "ms of work per call: 200 sessions over 120 profiles, five parallel different updates each, with events, "
+    "profile updates, dry calls and tenfold identical calls; callers who get a 409 come again after 50 ms, "
+    "doubled up to 1 s, jittered."
 )
 
 

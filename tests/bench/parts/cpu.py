@@ -99,7 +99,9 @@ class Window:
         self.calls = answered_then - answered - 1  # the look itself asks the origin
         self.seconds, self.cpu = ended - began, cpu_seconds(before, after)
         self.rss = read_rss(self._server.pids())
-        if not before.keys() <= after.keys():
+        if self.calls <= 0:
+            self.problem = "no calls in the window"
+        elif not before.keys() <= after.keys():
             self.problem = "a process of it ended in the round"
 
     def _look(self) -> tuple[float, Reading, int]:

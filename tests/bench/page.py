@@ -3,6 +3,7 @@
 `python -m tests.bench.page` renders README anew from the committed result.
 """
 
+import textwrap
 from pathlib import Path
 
 from tests.bench.budgets import Conflicts
@@ -24,6 +25,7 @@ from tests.bench.workload import EVENT, UPDATE
 README = ROOT / "README.md"
 BEGIN = "<!-- written by make bench-docs: begin -->\n"
 END = "<!-- written by make bench-docs: end -->\n"
+WIDTH = 120
 
 # What `make conflicts` did, above its table.
 _PLAYED = (
@@ -85,7 +87,12 @@ def section(result: Result, conflicts: Conflicts) -> str:
         _headed(_PLAYED.format(**conflicts) if conflicts else "", parallel_updates(conflicts)),
         f"[All tables]({place}/table.md), among them other workloads, cleartext, what features cost, memory, start.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(_wrapped(part) for part in parts if part) + "\n"
+
+
+def _wrapped(part: str) -> str:
+    """With lines as long as README's; those of a table stay."""
+    return "\n".join(line if line.startswith("|") else textwrap.fill(line, WIDTH) for line in part.splitlines())
 
 
 def _headed(heading: str, content: str) -> str:

@@ -89,10 +89,10 @@ examples: .venv/.test example-packages .venv/examples/jest/node_modules ## Run t
 	npm install --prefix .venv/examples/jest --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
 	@touch $@
 
-bench: build/compiled bench-packages ## Measure against nginx, HAProxy, Caddy and others, 20 minutes (BENCH_ARGS='--help')
-	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+bench: build/compiled bench-packages ## Measure against nginx, HAProxy, Caddy and others, 20 minutes (BENCH_ARGS='--help', RESULTS=directory)
+	$(BIN)/python -m tests.bench $(if $(RESULTS),--results $(RESULTS)) $(BENCH_ARGS)
 
-bench-docs: .venv/.test ## Write README's figures anew from what `make bench BENCH_ARGS='--results tests/bench/results'` found
+bench-docs: .venv/.test ## Write README's figures anew from what `make bench conflicts RESULTS=tests/bench/results` found
 	$(BIN)/python -m tests.bench.page
 
 profile: build/compiled bench-packages ## Show where the CPU time of a call goes (PROFILE_ARGS='--help')
@@ -106,7 +106,7 @@ switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load,
 	$(BIN)/python -m tests.switches $(SWITCHES)
 
 conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
-	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --json tests/bench/results/conflicts.json $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(if $(RESULTS),--json $(RESULTS)/conflicts.json) $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
 

@@ -92,7 +92,10 @@ def section(result: Result, conflicts: Conflicts) -> str:
 
 def _wrapped(part: str) -> str:
     """With lines as long as README's; those of a table stay."""
-    return "\n".join(line if line.startswith("|") else textwrap.fill(line, WIDTH) for line in part.splitlines())
+    return "\n".join(
+        line if line.startswith("|") else textwrap.fill(line, WIDTH, break_on_hyphens=False)
+        for line in part.splitlines()
+    )
 
 
 def _headed(heading: str, content: str) -> str:

@@ -16,10 +16,11 @@ from tests.bench.origin import Upstream
 from tests.bench.servers import ROOT, BenchError, Server, free_port, running
 
 # What every run needs, whoever the contenders are.
-PROGRAMS = ("nginx", "wrk", "h2load", "openssl", "taskset", "timeout")
+PROGRAMS = ("nginx", "wrk", "h2load", "openssl", "setpriv", "taskset", "timeout")
 DEBIAN_PACKAGES = {
     "nginx": "nginx-light",
     "h2load": "nghttp2-client",
+    "setpriv": "util-linux",
     "taskset": "util-linux",
     "timeout": "coreutils",
     "callgrind_annotate": "valgrind",

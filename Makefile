@@ -8,16 +8,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
 TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
-  nginx:nginx-light haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
+  nginx:nginx-light wrk:wrk h2load:nghttp2-client haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_retries.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py \
   tests/test_http2_peers.py tests/test_tracing.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
-BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
+BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client openssl:openssl
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: .venv/.run ## Run the proxy: against a simulated Talon.One, or against TALON_PROXY_UPSTREAM__URL if that is set
 	@if [ -n "$$TALON_PROXY_UPSTREAM__URL$$TALON_PROXY_CONFIG" ]; \
@@ -90,8 +90,15 @@ examples: .venv/.test example-packages .venv/examples/jest/node_modules ## Run t
 	npm install --prefix .venv/examples/jest --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
 	@touch $@
 
-bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU per call, bursts (BENCH_ARGS='--help')
-	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+bench: build/compiled bench-packages ## Measure against nginx, HAProxy, Caddy and others, 20 minutes (BENCH_ARGS='--help', RESULTS=directory)
+	$(BIN)/python -m tests.bench $(if $(RESULTS),--results $(RESULTS)) $(BENCH_ARGS)
+
+bench-docs: .venv/.test ## Write README's figures anew from what `make bench conflicts RESULTS=tests/bench/results` found
+	$(BIN)/python -m tests.bench.page
+
+profile: build/compiled bench-packages ## Show where the CPU time of a call goes (PROFILE_ARGS='--help')
+	$(BIN)/python -m pip install -q --disable-pip-version-check py-spy
+	PATH="$$PATH:$(BIN)" $(BIN)/python -m tests.bench.profile $(PROFILE_ARGS)
 
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
@@ -100,7 +107,7 @@ switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load,
 	$(BIN)/python -m tests.switches $(SWITCHES)
 
 conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
-	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(CONFLICTS_ARGS)
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(if $(RESULTS),--json $(RESULTS)/conflicts.json) $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts.hotkey
 

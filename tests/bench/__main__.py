@@ -1,153 +1,136 @@
-"""nginx, HAProxy and the proxy, in turn on the same core: CPU per call under the same load, then bursts after idleness.
+"""Everyone in turn on the same core, under the same load: CPU per call, latency, bursts, memory, growth.
 
-Every turn starts its contender afresh, warms it up and measures it; the order rotates from round to round.
-Exit codes: 0, 1 a row is invalid or the budget is exceeded, 2 the benchmark could not run.
+Every turn starts its contender afresh, warms it up and measures it; the order rotates from round to round. At the end
+the tables are printed, and which budgets hold; `--results` keeps them as JSON, Markdown and plots.
+Exit codes: 0 every budget that was measured holds, 1 one does not, or a turn went wrong, 2 the benchmark could not run.
 """
 
 import argparse
-import json
+import datetime
 import os
+import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.bench import bursts as first_bursts
-from tests.bench.accounting import cpu_seconds, read_cpu, read_rss
-from tests.bench.burst import SIZE, Turn, burst_table, measure_bursts, summarise_bursts
-from tests.bench.contenders import PROGRAMS, Contender, contenders, require_programs, running_contender
+from tests.bench.budgets import verdicts
+from tests.bench.contenders import PROGRAMS, Contender, require_programs
 from tests.bench.machine import Cores, machine, versions
-from tests.bench.origin import Origin, running_origin
-from tests.bench.report import REFERENCE, Round, as_json, summarise, table, verdict
+from tests.bench.origin import running_origin
+from tests.bench.ourselves import ourselves
+from tests.bench.page import write
+from tests.bench.parts import PARTS
+from tests.bench.peers import peers
+from tests.bench.result import Result, read_conflicts
+from tests.bench.samples import Sample, Samples
 from tests.bench.servers import BenchError, prepare_process
-from tests.bench.workload import ID_MARK, PATH, reply_body, request_body, run_wrk
+from tests.bench.stand import Stand
+from tests.bench.tables import tables
 
-WARM_UP_SECONDS = 1
-# What a turn may take beyond its measured seconds before its servers are ended.
-TURN_MARGIN = 60
+LIFETIME = 3 * 3600.0  # seconds after which the origin is ended in any case
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, judge; return the exit code."""
-    options = _parser().parse_args(arguments)
-    if options.short:
-        options.rounds, options.seconds, options.bursts, options.idle = 1, 1, min(options.bursts, 1), 1.0
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
     prepare_process()
     try:
         chosen = choose(options.contenders, dict(options.env))
-        about = {"machine": machine(), "versions": versions()}
-        cores = Cores.shared_out(sorted(os.sched_getaffinity(0)))
-        _print_about(about, cores, options)
-        if options.burst:
-            print(first_bursts.table(first_bursts.measure(chosen, cores, rounds=options.rounds, calls=options.burst)))
-            return 0
-        rounds = measure(chosen, cores, rounds=options.rounds, seconds=options.seconds)
-        turns = bursts(chosen, cores, rounds=options.bursts, idle=options.idle)
+        result = measure(options, chosen, command=_command(given))
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    rows = summarise(rounds, options.reference)
-    print(f"\n{table(rows, options.reference)}")
-    burst_rows = summarise_bursts(turns)
-    if turns:
-        print(f"\n{SIZE} calls at once\n{burst_table(burst_rows, idle=options.idle)}")
-    if options.json:
-        report = as_json(rounds, rows, about) | {"bursts": [asdict(turn) for turn in turns]}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    wrong = verdict(rows, options.budget, judged=options.judged, reference=options.reference)
-    wrong += [row for row in burst_rows if isinstance(row, str)]
-    for line in wrong:
-        print(f"bench: {line}", file=sys.stderr)
-    return 1 if wrong else 0
+    conflicts = read_conflicts()
+    print("\n" + tables(result, conflicts))
+    if options.results:
+        write(result, conflicts, options.results)
+    found = verdicts(result.samples, conflicts)
+    print("\n".join(map(str, found)))
+    for problem in result.samples.problems():
+        print(f"bench: {problem}", file=sys.stderr)
+    return 1 if result.samples.problems() or any(verdict.holds is False for verdict in found) else 0
 
 
-def choose(names: str | None, proxy_env: dict[str, str]) -> list[Contender]:
+def choose(names: Sequence[str] | None, proxy_env: Mapping[str, str]) -> dict[str, Contender]:
     """The named contenders, all of which must be there; or by default all that are there."""
-    known = contenders(proxy_env)
-    wanted = names.split(",") if names else list(known)
-    if unknown := [name for name in wanted if name not in known]:
+    known = {contender.name: contender for contender in (*peers(), *ourselves(proxy_env))}
+    if unknown := [name for name in names or () if name not in known]:
         raise BenchError(f"unknown contender {', '.join(unknown)}; there are {', '.join(known)}")
-    require_programs([*PROGRAMS, *(["haproxy"] if any(name.startswith("haproxy") for name in wanted) else [])])
-    chosen = [known[name] for name in wanted]
-    absent = {contender.name: contender.missing() for contender in chosen if contender.missing()}
+    require_programs(PROGRAMS)
+    chosen = {name: known[name] for name in names or known}
+    absent = {name: contender.missing() for name, contender in chosen.items() if contender.missing()}
     if names and absent:
         raise BenchError("; ".join(f"{name} cannot run: {reason}" for name, reason in absent.items()))
     for name, reason in absent.items():
         print(f"bench: {name} is left out: {reason}\n", file=sys.stderr)
-    return [contender for contender in chosen if contender.name not in absent]
+    return {name: contender for name, contender in chosen.items() if name not in absent}
 
 
-def measure(chosen: Sequence[Contender], cores: Cores, *, rounds: int, seconds: int) -> list[Round]:
-    """All rounds of all contenders against one origin."""
-    measured: list[Round] = []
+def measure(options: argparse.Namespace, chosen: Mapping[str, Contender], *, command: str) -> Result:
+    """All parts that were asked for, against one origin."""
+    cores = Cores.shared_out(sorted(os.sched_getaffinity(0)))
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    result = Result(date, command, machine(), versions(), Samples())
+    for name, value in (*result.machine.items(), *result.versions.items(), ("cores", cores)):
+        print(f"{name}: {value}")
     with tempfile.TemporaryDirectory(prefix="talon-proxy-bench-") as name:
         directory = Path(name)
-        lifetime = rounds * len(chosen) * (seconds + TURN_MARGIN)
-        with running_origin(directory, cpu=cores.origin, lifetime=lifetime) as origin:
-            for number in range(1, rounds + 1):
-                first = (number - 1) % len(chosen)
-                for contender in [*chosen[first:], *chosen[:first]]:
-                    turn = take_turn(contender, origin, directory, cores, number=number, seconds=seconds)
-                    measured.append(turn)
-                    figure = turn.problem or f"{turn.cpu_per_call:.1f} µs"
-                    print(f"round {number}  {contender.name:<15} {figure}", flush=True)
-    order = [contender.name for contender in chosen]
-    return sorted(measured, key=lambda turn: (turn.number, order.index(turn.contender)))
+        with running_origin(directory, cpu=cores.origin, lifetime=LIFETIME) as origin:
+            stand = Stand(directory, cores, origin, chosen, options.rounds, options.seconds, options.short)
+            for part in options.parts:
+                _measure_part(part, stand, result.samples)
+    return result
 
 
-def bursts(chosen: Sequence[Contender], cores: Cores, *, rounds: int, idle: float) -> list[Turn]:
-    """All bursts of all contenders against one origin."""
-    with tempfile.TemporaryDirectory(prefix="talon-proxy-bench-") as name:
-        directory = Path(name)
-        lifetime = max(rounds, 1) * len(chosen) * (idle + TURN_MARGIN)
-        with running_origin(directory, cpu=cores.origin, lifetime=lifetime) as origin:
-            return measure_bursts(chosen, origin, directory, cores, rounds=rounds, idle=idle)
+def _measure_part(part: str, stand: Stand, samples: Samples) -> None:
+    """What cannot run ends its part; the others go on."""
+    try:
+        for sample in PARTS[part](stand):
+            samples.add(sample)
+    except BenchError as exc:
+        samples.add(Sample(part, "", "", 0, {}, f"broken off: {exc}"))
+        print(f"bench: {part} is broken off: {exc}", file=sys.stderr)
 
 
-def take_turn(
-    contender: Contender, origin: Origin, directory: Path, cores: Cores, *, number: int, seconds: int
-) -> Round:
-    """Start a contender, warm it up, measure it, stop it."""
-    accepted = origin.accepted()
-    with running_contender(contender, origin, directory, cpu=cores.contender, lifetime=seconds + TURN_MARGIN) as (
-        server,
-        port,
-    ):
-        run_wrk(directory, port, seconds=WARM_UP_SECONDS, cpu=cores.load)
-        before = read_cpu(server.pids())
-        load = run_wrk(directory, port, seconds=seconds, cpu=cores.load)
-        after = read_cpu(server.pids())
-        lost = "" if before.keys() <= after.keys() else "a process of it ended in the round"
-        return Round(
-            contender=contender.name,
-            number=number,
-            calls=load.calls,
-            seconds=load.seconds,
-            cpu_seconds=cpu_seconds(before, after),
-            upstream_connections=origin.accepted() - accepted,
-            rss=read_rss(server.pids()),
-            problem=load.problem or lost,
-        )
+def _command(given: Sequence[str]) -> str:
+    """What to type for the same, wherever its result is written."""
+    kept = list(given)
+    if "--results" in kept:
+        place = kept.index("--results")
+        del kept[place : place + 2]
+    return "make bench" + (f" BENCH_ARGS='{shlex.join(kept)}'" if kept else "")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--rounds", type=_positive, default=5, metavar="N")
-    parser.add_argument("--seconds", type=_positive, default=4, metavar="N", help="length of a contender's turn")
-    parser.add_argument("--contenders", metavar="A,B", help=f"of {', '.join(contenders())}; default all")
+    parser.add_argument("--parts", type=_parts, default=tuple(PARTS), metavar="A,B", help=f"of {','.join(PARTS)}")
+    parser.add_argument("--contenders", type=_names, metavar="A,B", help="default: all that the parts compare")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help="instead of each part's own number")
+    parser.add_argument("--seconds", type=float, metavar="S", help="instead of each part's own length of a turn")
     parser.add_argument("--env", type=_pair, action="append", default=[], metavar="NAME=VALUE", help="for the proxy")
-    parser.add_argument("--budget", type=float, metavar="RATIO", help="exit 1 if the judged takes more than this")
-    parser.add_argument("--judged", default="proxy", metavar="NAME", help="contender that has a budget")
-    parser.add_argument("--reference", default=REFERENCE, metavar="NAME", help="contender that ratios are to")
-    parser.add_argument("--burst", type=_positive, metavar="N", help="measure bursts of N calls instead")
-    parser.add_argument("--short", action="store_true", help="one round of one second")
-    parser.add_argument("--bursts", type=int, default=5, metavar="N", help="rounds of bursts; 0: none")
-    parser.add_argument("--idle", type=float, default=8.0, metavar="SECONDS", help="before the second burst")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to a file")
+    parser.add_argument("--short", action="store_true", help="one round of one second: does everything work?")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIRECTORY",
+        help="where to write what was measured; the docs are made of tests/bench/results",
+    )
     return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = _names(text)
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise argparse.ArgumentTypeError(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return parts
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _positive(text: str) -> int:
@@ -162,18 +145,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise ValueError(text)
     return name, value
-
-
-def _print_about(about: dict[str, dict[str, str]], cores: Cores, options: argparse.Namespace) -> None:
-    for name, value in about["machine"].items():
-        print(f"{name}: {value}")
-    print("versions: " + ", ".join(f"{name} {value}" for name, value in about["versions"].items()))
-    print(f"cores: {cores}")
-    print(
-        f"{options.rounds} round(s) of {options.seconds} s: PUT {PATH.replace(ID_MARK, '…')}, "
-        f"{len(request_body()):,} bytes up and {len(reply_body()):,} down, TLS 1.3 upstream\n",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

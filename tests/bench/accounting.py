@@ -6,6 +6,7 @@ ended and took its schedstat along, the process's own total counts, which has th
 """
 
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def cpu_seconds(before: Reading, after: Reading) -> float:
     """CPU time used between two readings; processes that only the later one knows count in full."""
     used = sum(_used(before.get(pid, ProcessTime(0, {})), now) for pid, now in after.items())
     return used / 1e9
+
+
+def children_cpu_seconds() -> float:
+    """CPU time of all children of this process that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def read_rss(pids: list[int]) -> int:

@@ -52,7 +52,10 @@ def versions() -> dict[str, str]:
     return {
         "nginx": _program_version(["nginx", "-v"], "nginx/"),
         "haproxy": _program_version(["haproxy", "-v"], "version "),
+        "caddy": _program_version(["caddy", "version"], ""),
         "wrk": _program_version(["wrk", "-v"], "wrk "),
+        "h2load": _program_version(["h2load", "--version"], "nghttp2/"),
+        "aiohttp": _package_version("aiohttp"),
         "proxy": proxy.__version__,
         "python": platform.python_version(),
         "uvloop": _package_version("uvloop"),
@@ -71,7 +74,8 @@ def _program_version(command: list[str], before: str) -> str:
     if not shutil.which(command[0]):
         return "-"
     done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    words = (done.stdout + done.stderr).partition(before)[2].split()
+    output = done.stdout + done.stderr
+    words = (output.partition(before)[2] if before else output).split()
     return words[0] if words else "?"
 
 

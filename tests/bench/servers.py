@@ -1,6 +1,6 @@
 """Servers of a benchmark: child processes on loopback, pinned, bounded in time, stopped by their process id.
 
-A server that outlives the benchmark in spite of all (a SIGKILL, say) is ended by `timeout(1)`, its parent.
+`timeout(1)`, the parent of each, ends it when its time is over, or when the benchmark was ended by a SIGKILL.
 """
 
 import contextlib
@@ -17,7 +17,8 @@ from types import FrameType
 
 from tests.bench.accounting import descendants
 
-START_SECONDS = 15.0
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 
 
@@ -67,7 +68,8 @@ def running(
     cwd: Path | None = None,
 ) -> Iterator[Server]:
     """Run `command` for the length of the block, at most `lifetime` seconds."""
-    bounded = ["timeout", f"--kill-after={STOP_SECONDS:.0f}", f"{lifetime:.0f}", *command]
+    orphaned = ["setpriv", "--pdeathsig", "TERM"]
+    bounded = [*orphaned, "timeout", f"--kill-after={STOP_SECONDS:.0f}", f"{lifetime:.0f}", *command]
     log = directory / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

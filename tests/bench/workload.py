@@ -1,156 +1,104 @@
-"""The load: customer session updates by wrk over 32 keep-alive connections, session and profile ids varying.
+"""What callers ask for: calls of a shop, and the answers that the origin has for them.
 
-One call is `PUT /v2/customer_sessions/{id}` with a body of 1,500 bytes and an answer of 3,500. Ids repeat
-after 4,096 calls, so that no two calls in flight concern the same session or profile.
+Ids repeat after so many calls that no two in flight concern the same session or profile.
 """
 
-import http.client
 import json
-import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Self
 
-from tests.bench.servers import BenchError, Server, pinned
-
-CONNECTIONS = 32
-IDS = 4096
-PATH = "/v2/customer_sessions/session-@ID@"
+SMALL_REPLY, LARGE_REPLY = 3_500, 200_000
 # As wide as the number that replaces it, so that every body has the same size.
 ID_MARK = "@ID@"
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What wrk counted in one run."""
+class Workload:
+    """Calls of one kind: `sent` and `answered` are sizes of bodies in bytes, `ids` how many different calls there are.
 
-    calls: int
-    seconds: float
-    bad_statuses: int
-    connect_errors: int
-    read_errors: int
-    write_errors: int
-    timeouts: int
+    Where an id goes, `path` and `body` have the mark.
+    """
+
+    name: str
+    method: str
+    path: str
+    sent: int
+    answered: int = SMALL_REPLY
+    ids: int = 4096
+
+    @classmethod
+    def session(cls, name: str, method: str, sent: int, answered: int = SMALL_REPLY, *, ids: int = 4096) -> Self:
+        """Calls about sessions; their path tells the origin how large an answer is wanted."""
+        return cls(name, method, f"/v2/customer_sessions/{answered}-{ID_MARK}", sent, answered, ids)
 
     @property
-    def problem(self) -> str:
-        """Why this run does not count, or nothing."""
-        counts = {
-            "non-2xx": self.bad_statuses,
-            "connect errors": self.connect_errors,
-            "read errors": self.read_errors,
-            "write errors": self.write_errors,
-            "time-outs": self.timeouts,
-        }
-        problems = [f"{count} {name}" for name, count in counts.items() if count]
-        return ", ".join(problems if self.calls else ["no calls", *problems])
+    def body(self) -> str:
+        """Of a call."""
+        if not self.sent:
+            return ""
+        return session(self.sent) if ID_MARK in self.path else event(self.sent)
+
+    @property
+    def title(self) -> str:
+        """For a reader."""
+        what = self.path.split("/")[2].replace("_", " ").rstrip("s")
+        up = f", {size(self.sent)} up" if self.sent else ""
+        return f"{self.method} {what}{up}, {size(self.answered)} down"
+
+    def request(self, number: int, *, authorization: str = "") -> bytes:
+        """A whole call."""
+        identity = f"{number % self.ids:0{len(ID_MARK)}d}"
+        body = self.body.replace(ID_MARK, identity).encode()
+        lines = [
+            f"{self.method} {self.path.replace(ID_MARK, identity)} HTTP/1.1",
+            "Host: localhost",
+            "Accept: application/json",
+        ]
+        if authorization:
+            lines.append(f"Authorization: {authorization}")
+        if body:
+            lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+        return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def run_wrk(directory: Path, port: int, *, seconds: int, cpu: int | None) -> Load:
-    """Load a contender for so many seconds."""
-    script = directory / "load.lua"
-    script.write_text(lua_script())
-    wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
-    try:
-        done = subprocess.run(pinned(wrk, cpu), capture_output=True, text=True, timeout=seconds + 30, check=False)
-    except subprocess.TimeoutExpired as exc:
-        raise BenchError(f"wrk did not end within {seconds + 30} s") from exc
-    return parse_wrk(done.stdout + done.stderr)
+UPDATE = Workload.session("update", "PUT", 1_500)
+READ = Workload.session("read", "GET", 0)
+LARGE = Workload.session("large cart", "PUT", 60_000, LARGE_REPLY, ids=256)
+# Names nobody and is never joined, so that the same one can be sent at the same time.
+EVENT = Workload("event", "POST", "/v2/events", 1_500)
 
 
-def check_call(server: Server, port: int) -> None:
-    """Raise BenchError unless one call brings back the origin's answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        path, body = (text.replace(ID_MARK, "0000") for text in (PATH, request_body()))
-        connection.request("PUT", path, body, {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        answer = reply.read().decode()
-    except (OSError, http.client.HTTPException) as exc:
-        raise BenchError(f"{server.name} did not answer a call: {exc!r}\n{server.tail()}") from exc
-    finally:
-        connection.close()
-    if reply.status != 200 or answer != reply_body():
-        raise BenchError(f"{server.name} answered {reply.status}: {answer[:200]}\n{server.tail()}")
+def size(count: int) -> str:
+    """A number of bytes, in words."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:g} MB"
+    return f"{count / 1e3:g} KB" if count >= 1_000 else f"{count} B"
 
 
-def parse_wrk(output: str) -> Load:
-    """Read the line that our script's `done` prints."""
-    line = re.search(r"^bench: (.*)$", output, re.MULTILINE)
-    if line is None:
-        raise BenchError(f"wrk gave no result:\n{output.strip() or '(it printed nothing)'}")
-    counts = {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line[1])}
-    return Load(
-        calls=counts["calls"],
-        seconds=counts["microseconds"] / 1e6,
-        bad_statuses=counts["status"],
-        connect_errors=counts["connect"],
-        read_errors=counts["read"],
-        write_errors=counts["write"],
-        timeouts=counts["timeout"],
-    )
-
-
-def lua_script() -> str:
-    """wrk's script: all requests are made beforehand, then sent in turn."""
-    return f"""\
-local requests = {{}}
-local next = 0
-
-function init()
-  local headers = {{ ["Content-Type"] = "application/json", ["Accept"] = "application/json" }}
-  for i = 1, {IDS} do
-    local id = string.format("%0{len(ID_MARK)}d", i)
-    local path = string.gsub("{PATH}", "{ID_MARK}", id)
-    local body = string.gsub([==[{request_body()}]==], "{ID_MARK}", id)
-    requests[i] = wrk.format("PUT", path, headers, body)
-  end
-end
-
-function request()
-  next = next % {IDS} + 1
-  return requests[next]
-end
-
-function done(summary)
-  local errors = summary.errors
-  io.write(string.format(
-    "bench: calls=%.0f microseconds=%.0f status=%.0f connect=%.0f read=%.0f write=%.0f timeout=%.0f\\n",
-    summary.requests, summary.duration,
-    errors.status, errors.connect, errors.read, errors.write, errors.timeout))
-end
-"""
-
-
-def request_body(size: int = 1500) -> str:
+def session(size: int) -> str:
     """A customer session as a shop sends it, marked where the id goes."""
-    session = {
+    content = {
         "customerSession": {
             "profileId": f"customer-{ID_MARK}",
             "state": "open",
             "couponCodes": ["WELCOME10"],
-            "cartItems": [
-                {
-                    "name": f"Article {position}",
-                    "sku": f"SKU-{position:05d}",
-                    "quantity": position,
-                    "price": 19.99 + position,
-                    "category": "shoes",
-                    "attributes": {"colour": "black", "size": "42", "brand": "Example"},
-                }
-                for position in range(1, 8)
-            ],
+            "cartItems": _items(size),
             "attributes": {"ShippingCity": "Berlin", "PaymentMethod": "invoice"},
         },
         "responseContent": ["customerSession", "customerProfile"],
     }
-    return _padded(session, size)
+    return _padded(content, size)
 
 
-def reply_body(size: int = 3500) -> str:
+def event(size: int) -> str:
+    """An event of a visitor nobody knows yet."""
+    return _padded({"type": "cart_viewed", "attributes": {"items": _items(size)}}, size)
+
+
+def answer(size: int) -> str:
     """An answer of the Integration API's shape."""
-    answer = {
+    content = {
         "customerSession": {
             "id": 6667,
             "created": "2024-03-01T09:00:00Z",
@@ -159,17 +107,7 @@ def reply_body(size: int = 3500) -> str:
             "profileId": "customer",
             "state": "open",
             "total": 167.93,
-            "cartItems": [
-                {
-                    "name": f"Article {position}",
-                    "sku": f"SKU-{position:05d}",
-                    "quantity": position,
-                    "price": 19.99 + position,
-                    "category": "shoes",
-                    "attributes": {"colour": "black", "size": "42", "brand": "Example"},
-                }
-                for position in range(1, 8)
-            ],
+            "cartItems": _items(size - 2_000),
         },
         "effects": [
             {
@@ -185,7 +123,22 @@ def reply_body(size: int = 3500) -> str:
         ],
         "customerProfile": {"id": 6, "integrationId": "customer", "attributes": {"Language": "de"}},
     }
-    return _padded(answer, size)
+    return _padded(content, size)
+
+
+def _items(size: int) -> list[Mapping[str, object]]:
+    # One takes some 160 bytes; what is left of the size is padding.
+    return [
+        {
+            "name": f"Article {position}",
+            "sku": f"SKU-{position:05d}",
+            "quantity": position,
+            "price": 19.99 + position,
+            "category": "shoes",
+            "attributes": {"colour": "black", "size": "42", "brand": "Example"},
+        }
+        for position in range(1, max(size - 300, 0) // 170 + 1)
+    ]
 
 
 def _padded(content: Mapping[str, object], size: int) -> str:

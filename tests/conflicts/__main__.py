@@ -6,6 +6,7 @@ more time until success than directly; through up to four side by side no 409.
 """
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = {way: summed([each for each in rounds if each.way == title(way)]) for way in options.ways}
     print(f"\n{table(rows.values())}")
     if options.json:
-        options.json.write_text(json.dumps({"machine": about, **as_json(rounds, list(rows.values()))}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"date": _today(), "machine": about, **as_json(rounds, list(rows.values()))}, indent=2) + "\n"
+        )
     wrong = [
         miss
         for way, row in rows.items()
@@ -70,6 +73,10 @@ async def _measure(options: argparse.Namespace) -> list[Figures]:
                 flush=True,
             )
     return rounds
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -45,6 +45,7 @@ class Proxy:
             probes=Probes(lambda: self.not_live, lambda: self.not_ready, lambda: self.not_started),
             metrics=lambda accept: self.metrics(accept),
             status=lambda: self.status(),
+            history=lambda: {"ago_seconds": [5.0, 0.0]},
             controls=Controls(lambda: {"settings": {}}, self._reload, self._switch, lambda: {"stage": "draining"}),
             token=self.token,
             hosts=self.hosts,
@@ -265,7 +266,9 @@ async def from_peer(
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/debug", "/config", "/-/confi", "/livez/", "//livez", "/%6civez", "/metrics/x"])
+@pytest.mark.parametrize(
+    "path", ["/status/", "/style.css", "/debug", "/config", "/-/confi", "/livez/", "//livez", "/%6civez", "/metrics/x"]
+)
 async def test_there_is_nothing_else(proxy: Proxy, path: str) -> None:
     answer = await say(proxy, b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
 

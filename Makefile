@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
-TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
+TEST_PROGRAMS := curl:curl chromium:chromium node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
   nginx:nginx-light haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \

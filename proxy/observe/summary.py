@@ -4,7 +4,7 @@ One headline, what speaks for it, and the answers to three questions: who takes 
 and how many conflicts were avoided. Whoever reads only that knows what to do next.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ MANY_FAIL, SOME_FAIL = 0.5, 0.05  # shares of the calls of the last minute
 FEW = 5  # failed calls that say little
 SLOW_TALON_ONE = 0.5  # seconds on average
 SLOW_PROXY = 0.01
+SHORTEST = 0.00005  # seconds worth a word
 
 
 class Level(Enum):
@@ -36,13 +37,19 @@ class Finding(NamedTuple):
 
 
 class Times(NamedTuple):
-    """What an average call of the last minute took, in seconds."""
+    """What an average call of the last minute took, in seconds; Talon.One's part of those that were sent."""
 
-    talon_one: float  # of those that were sent
+    talon_one: float
     in_line: float
     connecting: float
     proxy: float
-    calls: float  # that went to Talon.One, or shared such a call's answer
+
+
+class Answer(NamedTuple):
+    """The answer to a question, short and with what is behind it."""
+
+    short: str
+    more: str
 
 
 def summary(status: Status, now: datetime) -> Mapping[str, object]:
@@ -53,11 +60,25 @@ def summary(status: Status, now: datetime) -> Mapping[str, object]:
     return {
         "level": level.value,
         "headline": findings[0].headline if findings else calm,
-        "reasons": [finding.reason for finding in findings],
-        "time": _time(status["last_minute"]),
-        "keys": _keys(status, now),
-        "conflicts": _conflicts(status),
+        "reasons": [*(finding.reason for finding in findings), *_pulse(status["last_minute"])],
+        "time": _time(status["last_minute"])._asdict(),
+        "keys": _keys(status, now)._asdict(),
+        "conflicts": _conflicts(status)._asdict(),
     }
+
+
+def _pulse(recent: Status) -> Iterator[str]:
+    if recent["answered"] and not _failing(recent):
+        rate = recent["answered"] / max(recent["seconds"], 1.0)
+        failed = f"{recent['failed']:,}" if recent["failed"] else "none"
+        speed = f"{rate:,.{0 if rate >= 100 else 1}f}"
+        yield f"In the last minute {speed} calls a second were answered, {failed} of them with a 5xx."
+
+
+def _failing(recent: Status) -> bool:
+    """Tell whether so many calls fail that it matters: all of few, or a share of many."""
+    failed, answered = recent["failed"], recent["answered"]
+    return bool(failed) and (failed == answered or (failed >= FEW and failed >= SOME_FAIL * answered))
 
 
 # --- what stands out ------------------------------------------------------------------------------------------
@@ -93,7 +114,7 @@ def _of_upstream(status: Status) -> Iterator[Finding]:
             Level.BROKEN,
             "Talon.One cannot be reached",
             f"For {span(circuit['since_seconds'])} calls have been refused at once, and one a second is let through to"
-            f" see whether it is over. Last error: {circuit['last_error']}.",
+            f" see whether it is over. {upstream.get('unreachable') or 'Last error: ' + circuit['last_error']}.",
         )
     elif "unreachable" in upstream:
         some = upstream["connections"]["active"] + upstream["connections"]["idle"]
@@ -114,13 +135,12 @@ def _of_upstream(status: Status) -> Iterator[Finding]:
 
 def _of_calls(recent: Status) -> Iterator[Finding]:
     answered, failed = recent["answered"], recent["failed"]
-    if failed and (failed == answered or (failed >= FEW and failed >= SOME_FAIL * answered)):
+    if _failing(recent):
         many = failed >= MANY_FAIL * answered
         yield Finding(
             Level.BROKEN if many else Level.ATTENTION,
             "Most calls fail" if many else "Some calls fail",
-            f"In the last minute {failed} of {_some(answered, 'call')} ended with a 5xx, {recent['by_proxy']} answers"
-            " were of the proxy's own making. The errors below say why.",
+            f"In the last minute {failed:,} of {_some(answered, 'call')} ended with a 5xx; what failed is listed.",
         )
     if recent["unknown"]:
         yield Finding(
@@ -193,28 +213,30 @@ def _of_settings(status: Status) -> Iterator[Finding]:
 # --- the three questions --------------------------------------------------------------------------------------
 
 
-def _time(recent: Status) -> str:
+def _time(recent: Status) -> Answer:
     times = times_of(recent)
     if times is None:
-        return "No call went to Talon.One in the last minute."
+        return Answer("Nobody knows yet", "No call went to Talon.One in the last minute.")
     whole = times.talon_one + times.in_line + times.connecting + times.proxy
     parts = [f"Talon.One {_milliseconds(times.talon_one)}"]
-    if times.in_line >= 0.00005:
+    if times.in_line >= SHORTEST:
         parts.append(f"waiting in line {_milliseconds(times.in_line)}")
-    if times.connecting >= 0.00005:
+    if times.connecting >= SHORTEST:
         parts.append(f"waiting for a connection {_milliseconds(times.connecting)}")
     parts.append(f"the proxy itself {_milliseconds(times.proxy)}")
     slowest = recent.get("slowest_seconds")
     tail = f" 99 of 100 calls took Talon.One at most {_milliseconds(slowest)}." if slowest else ""
-    return f"A call took {_milliseconds(whole)} on average: {', '.join(parts)}. {_blame(times)}{tail}"
+    return Answer(
+        _blame(times), f"In the last minute a call took {_milliseconds(whole)} on average: {', '.join(parts)}.{tail}"
+    )
 
 
 def _blame(times: Times) -> str:
     parts = {
-        "Talon.One takes the time, not the proxy.": times.talon_one,
-        "Waiting in line takes the time: several writes of one session or profile at once.": times.in_line,
-        "Waiting for connections takes the time.": times.connecting,
-        "The proxy takes the time.": times.proxy,
+        f"Talon.One takes {_milliseconds(times.talon_one)}, we add {_milliseconds(times.proxy)}": times.talon_one,
+        "Neither: writes of the same session or profile wait for each other": times.in_line,
+        "We are: calls wait for connections to Talon.One": times.connecting,
+        f"We are: the proxy adds {_milliseconds(times.proxy)}": times.proxy,
     }
     return max(parts, key=parts.__getitem__)
 
@@ -231,38 +253,47 @@ def times_of(recent: Status) -> Times | None:
         recent["pool_seconds"] / calls,
         # Of calls that failed before they were sent the wait for a connection counts, and nothing else.
         max(recent["overhead_seconds"] - recent["pool_seconds"], 0.0) / calls,
-        calls,
     )
 
 
-def _keys(status: Status, now: datetime) -> str:
-    if not status["keys"]:
-        return "No key is configured: callers bring their own."
+def _keys(status: Status, now: datetime) -> Answer:
+    keys, left = status["keys"], _days_left(status, now)
+    if not keys:
+        return Answer("There is none", "No key is configured: callers bring their own.")
     told = [
-        f"The key of {name} expires {_in(days)}, on {_day(status, name)}."
-        if days >= 0
-        else f"The key of {name} expired on {_day(status, name)}."
-        for name, days in _days_left(status, now)
+        f"The key of {name} {'expires' if days >= 0 else 'expired'} on {_day(status, name)}, {_in(days)}."
+        for name, days in left
     ]
-    silent = [name for name in status["keys"] if name not in status["expiries"]]
+    silent = [name for name in keys if name not in status["expiries"]]
     if silent:
-        whose = "the key" if len(status["keys"]) == 1 else f"the keys of {', '.join(silent)}"
         told.append(
-            f"When {whose} expires is not known here: set applications.<name>.expires to the day that the Campaign"
+            f"Of {', '.join(silent)} it is not known here: set applications.<name>.expires to the day that the Campaign"
             " Manager shows."
         )
-    return " ".join(told)
+    return Answer(_soonest(left, all_known=not silent), " ".join(told))
 
 
-def _conflicts(status: Status) -> str:
+def _soonest(left: Sequence[tuple[str, int]], *, all_known: bool) -> str:
+    name, days = left[0] if left else ("", EXPIRES_SOON)
+    if days < 0:
+        return f"Yes: that of {name} is over"
+    if days < EXPIRES_SOON:
+        return f"Yes: that of {name} {_in(days)}"
+    return "No" if all_known else "Not that we know"
+
+
+def _conflicts(status: Status) -> Answer:
     traffic = status["traffic"]
     resolved, returned = (sum(traffic["conflicts"][outcome].values()) for outcome in ("resolved", "returned"))
-    since = f"since the start {span(status['uptime_seconds'])} ago"
-    told = [f"At most {traffic['conflicts_avoided']:,} {since}, by keeping writes in order."]
+    many = "So many writes" if traffic["conflicts_avoided"] else "No write"
+    told = [f"{many} came while three or more of the same session or profile were unfinished."]
     if resolved:
         told.append(f"{_some(resolved, 'conflict')} came all the same, and went away when the call was tried again.")
     told.append(f"{_some(returned, '409')} reached the shop." if returned else "No 409 reached the shop.")
-    return " ".join(told)
+    return Answer(
+        f"At most {traffic['conflicts_avoided']:,}, since the start {span(status['uptime_seconds'])} ago",
+        " ".join(told),
+    )
 
 
 def _days_left(status: Status, now: datetime) -> list[tuple[str, int]]:
@@ -283,6 +314,8 @@ def _moment(text: str) -> datetime:
 
 
 def _in(days: int) -> str:
+    if days < 0:
+        return "a day ago" if days == -1 else f"{-days} days ago"
     return {0: "within a day", 1: "in a day"}.get(days, f"in {days} days")
 
 

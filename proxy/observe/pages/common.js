@@ -37,12 +37,11 @@ const count = (number) => number.toLocaleString("en");
 
 /** Give milliseconds with as many digits as mean something. */
 function milliseconds(number) {
-  const digits = number >= 100 ? 0 : number >= 10 ? 1 : 2;
-  return `${number.toFixed(digits)} ms`;
+  return `${number.toFixed(number >= 100 || number === 0 ? 0 : number >= 10 ? 1 : 2)} ms`;
 }
 
 /** Give a rate with as many digits as mean something. */
-const rate = (number) => number.toFixed(number >= 100 || number === 0 ? 0 : number >= 10 ? 1 : 2);
+const rate = (number) => String(Number(number.toFixed(number >= 100 ? 0 : number >= 10 ? 1 : 2)));
 
 /** Give a span of time in its largest unit, or its two largest. */
 function span(seconds) {
@@ -52,14 +51,18 @@ function span(seconds) {
   return units.slice(0, 2).filter(([number], place) => number || !place).map(([number, unit]) => `${number} ${unit}`).join(" ");
 }
 
-/** Make a table. `columns`: [title, is it a number]; `rows`: of texts or elements. The first cell names the row. */
+/** Make a table. `columns`: [title, is it a number]; `rows`: of texts or elements. The first cell names the row.
+ *
+ * On a phone a row becomes a block, its titles beside its cells; roles keep telling that it is a table. */
 function table(caption, columns, rows) {
-  const cell = (content, place) => make(place ? "td" : "th", { class: columns[place][1] ? "number" : null, scope: place ? null : "row" }, content);
+  const cell = (content, place) => make(place ? "td" : "th", {
+    class: columns[place][1] ? "number" : null, scope: place ? null : "row", role: place ? "cell" : "rowheader", "data-title": columns[place][0],
+  }, content);
   return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    make("table", {},
+    make("table", { role: "table" },
       make("caption", { class: "unseen" }, caption),
-      make("thead", {}, make("tr", {}, ...columns.map(([title, number]) => make("th", { scope: "col", class: number ? "number" : null }, title)))),
-      make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map(cell))))));
+      make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...columns.map(([title, number]) => make("th", { scope: "col", role: "columnheader", class: number ? "number" : null }, title)))),
+      make("tbody", { role: "rowgroup" }, ...rows.map((row) => make("tr", { role: "row" }, ...row.map(cell))))));
 }
 
 // --- asking --------------------------------------------------------------------------------------------------------

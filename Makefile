@@ -109,9 +109,10 @@ observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs and alerts anew
+docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors and alerts anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document
+	$(BIN)/python -m proxy.observe.errortable
 	$(BIN)/python -m tests.alerts
 
 lock: .venv/.test ## Resolve the dependencies anew

@@ -35,10 +35,10 @@ from proxy.keyset import Ledger
 from proxy.messages import Reply
 from proxy.observe.access import AccessLog
 from proxy.observe.admin import Admin, Controls, Declined, Probes
-from proxy.observe.failures import Failures
 from proxy.observe.families import DURATIONS
 from proxy.observe.hashes import Hashes
 from proxy.observe.history import History, Look
+from proxy.observe.incidents import Incidents
 from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
@@ -115,7 +115,7 @@ class App:
             clock=time.monotonic,
             now=time.time,
         )
-        self._failures = Failures(time.monotonic)
+        self._incidents = Incidents(time.monotonic)
         self._history = History(self._look, bounds=DURATIONS, clock=time.monotonic, call_later=loop.call_later)
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         start = target(settings, configured(settings, _now()))
@@ -132,7 +132,7 @@ class App:
         )
         self._callers = callers_of(settings)
         # In this order: the others tell the trace that a span began.
-        counting = (self._metrics, self._failures)
+        counting = (self._metrics, self._incidents)
         self._observing = counting if tracing is None else (tracing, *counting)
         self._observers = Observers(*self._observing, self._access_log(settings))
         self._pipeline = Pipeline(
@@ -441,7 +441,7 @@ class App:
             "calls": self._metrics.totals(),
             "last_minute": self._history.recent(),
             "traffic": self._report.status(),
-            "failures": self._failures.status(),
+            "failures": self._incidents.status(),
             "keys": self._overview.keys(),
             "keys_used": [
                 {"application": application, "key": key, "result": result, "answers": count}
@@ -452,7 +452,6 @@ class App:
 
     def _look(self, moment: float) -> Look:
         """See `History`."""
-        used = self._ledger.counts()
         pool = self._upstream.current.pool
         return Look(
             moment,
@@ -460,10 +459,7 @@ class App:
                 **self._metrics.totals(),
                 **self._report.totals(),
                 "connections_opened": self._upstream.opened,
-                **{
-                    f"keys_{result}": sum(count for (*_, kind), count in used.items() if kind == result)
-                    for result in ("accepted", "rejected")
-                },
+                "unauthorised": self._incidents.unauthorised,
             },
             {"in_flight": self._pipeline.in_flight, "active": pool.active, "idle": pool.idle, "opening": pool.opening},
             self._metrics.upstream_times(),

@@ -34,8 +34,7 @@ WELL: Mapping[str, Any] = {
         "lane_seconds": 1.2,
         "pool_seconds": 0.06,
         "conflicts_returned": 0,
-        "keys_accepted": 500,
-        "keys_rejected": 0,
+        "unauthorised": 0,
         "slowest_seconds": 0.05,
     },
     "traffic": {
@@ -144,13 +143,8 @@ def test_a_proxy_that_is_well() -> None:
             "A key has expired",
             "of eu expired 25 November 2026",
         ),
-        ({"last_minute__keys_rejected": 3}, "attention", "Talon.One refuses a key", "3 calls with 401"),
-        (
-            {"last_minute__keys_rejected": 3, "last_minute__keys_accepted": 0},
-            "broken",
-            "Talon.One refuses a key",
-            "3 calls with 401",
-        ),
+        ({"last_minute__unauthorised": 3}, "attention", "Talon.One refuses a key", "3 calls of 630 got its 401"),
+        ({"last_minute__unauthorised": 600}, "broken", "Talon.One refuses a key", "600 calls of 630"),
         (
             {"reload": {"successful": False, "reason": "lanes.depth: too small"}},
             "attention",

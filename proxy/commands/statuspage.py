@@ -80,7 +80,10 @@ def page(status: Json, pace: Pace) -> Iterator[Row]:
     short = _take(rest, "summary")
     if short:
         reasons = short.get("reasons")
-        yield "in short", ". ".join(map(str, (short.get("headline"), *(reasons if isinstance(reasons, list) else ()))))
+        yield (
+            "in short",
+            " ".join(map(str, (f"{short.get('headline')}.", *(reasons if isinstance(reasons, list) else ())))),
+        )
     rest.pop("last_minute", None)  # the pace tells it, of the time between two looks
     yield from _calls(_take(rest, "calls"), pace)
     yield from _upstream(_take(rest, "upstream"))

@@ -187,11 +187,12 @@ def _of_keys(status: Status, now: datetime) -> Iterator[Finding]:
                 "A key expires soon",
                 f"The key of {name} expires {_in(days)}: add its successor as next_api_key.",
             )
-    if status["last_minute"]["keys_rejected"]:
+    recent = status["last_minute"]
+    if recent["unauthorised"]:
         yield Finding(
-            Level.ATTENTION if status["last_minute"]["keys_accepted"] else Level.BROKEN,
+            Level.BROKEN if recent["unauthorised"] >= MANY_FAIL * recent["answered"] else Level.ATTENTION,
             "Talon.One refuses a key",
-            f"In the last minute it refused {_some(status['last_minute']['keys_rejected'], 'call')} with 401.",
+            f"In the last minute {_some(recent['unauthorised'], 'call')} of {recent['answered']:,} got its 401.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Failures: of each sort of failed call, how many there were since the start, and the last one.
+"""Incidents: of each sort of failed call, how many there were since the start, and the last one.
 
 Sorts are a closed set: what this proxy answered by `errors.Category`, what Talon.One answered by its status. An
 ordinary call costs one comparison.
@@ -50,7 +50,7 @@ class Sort:
     operation: str = ""
 
 
-class Failures:
+class Incidents:
     """An observer, see `observers`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -58,7 +58,7 @@ class Failures:
         self._sorts: dict[str, Sort] = {}
 
     def __repr__(self) -> str:
-        return f"<Failures sorts={len(self._sorts)}>"
+        return f"<Incidents sorts={len(self._sorts)}>"
 
     def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
         """An answer was written, or found its caller gone."""
@@ -76,6 +76,11 @@ class Failures:
         sort = self._sorts.setdefault(name, Sort())
         sort.count += 1
         sort.at, sort.status, sort.operation = self._clock(), status, operation
+
+    @property
+    def unauthorised(self) -> int:
+        """Give how many callers got Talon.One's 401: their key is no good."""
+        return self._sorts["auth"].count if "auth" in self._sorts else 0
 
     def status(self) -> Sequence[Mapping[str, object]]:
         """Give what `/status` shows, the latest first."""

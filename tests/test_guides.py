@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import Category
-from proxy.observe import errortable, metrics
+from proxy.observe import errortable, families
 from proxy.observe.exposition import Family, Histogram
 from proxy.settings.keys import TABLE
 from tests.process import PROXY_AT, ROOT, Process
@@ -128,16 +128,16 @@ def test_advice_on_errors_names_real_ones() -> None:
 
 
 def test_what_is_read_of_metrics_exists() -> None:
-    families = {
-        found.name: set(found.labels) for found in vars(metrics).values() if isinstance(found, Family | Histogram)
+    known = {
+        found.name: set(found.labels) for found in vars(families).values() if isinstance(found, Family | Histogram)
     }
     for page in (ROOT / "deploy").glob("*.md"):
         text = page.read_text()
         for name, selector in re.findall(r"\b(talon_proxy_\w+[a-z])(?:\{([^}]*)\})?", text):
             family = re.sub(r"_(bucket|sum|count)$", "", name)
-            assert family in families or name in families, f"{page.name}: {name}"
+            assert family in known or name in known, f"{page.name}: {name}"
             for label in re.findall(r"(\w+)=~?\"", selector):
-                assert label in families[family if family in families else name], f"{page.name}: {name} by {label}"
+                assert label in known[family if family in known else name], f"{page.name}: {name} by {label}"
 
 
 def test_settings_that_guides_name_exist() -> None:

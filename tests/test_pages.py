@@ -94,6 +94,11 @@ async def seen(
         assert {asked.startswith((f"{url}/", "data:")) for asked in page.requests} == {True}, page.requests
 
 
+def url_of(proxy: Serve) -> str:
+    """Give where a browser finds its pages."""
+    return f"http://{proxy.admin}"
+
+
 async def look_again(page: Page) -> None:
     """Let the page ask now, and not when it is time again."""
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
@@ -111,7 +116,7 @@ async def told(page: Page, *ids: str) -> list[str]:
 async def test_within_a_minute_one_knows_who_is_slow_which_key_expires_and_what_was_avoided(
     browser: Browser, shop: Serve
 ) -> None:
-    async with seen(browser, shop.admin_url) as page:
+    async with seen(browser, url_of(shop)) as page:
         await page.until(SHOWN)
 
         headline, time, keys, key, conflicts, calls = await told(
@@ -138,7 +143,7 @@ async def test_before_the_first_call_it_says_where_to_call(browser: Browser) -> 
     url = f"http://127.0.0.1:{await simulator.start('127.0.0.1', 0)}"
     async with (
         serving(url, admin__listen=PORT, admin__token=TOKEN) as proxy,
-        seen(browser, proxy.admin_url, PHONE, dark=True, expected=FAILED_FETCH) as page,
+        seen(browser, url_of(proxy), PHONE, dark=True, expected=FAILED_FETCH) as page,
     ):
         await page.until(SHOWN)
         assert await told(page, "headline", "failures") == ["No call has come yet", "Nothing, since the start."]
@@ -159,7 +164,7 @@ async def test_before_the_first_call_it_says_where_to_call(browser: Browser) -> 
 
 @in_a_browser
 async def test_a_broken_upstream_is_the_first_thing_one_reads(browser: Browser) -> None:
-    async with serving(NOWHERE, admin__listen=PORT) as proxy, seen(browser, proxy.admin_url) as page:
+    async with serving(NOWHERE, admin__listen=PORT) as proxy, seen(browser, url_of(proxy)) as page:
         await page.until("document.title.includes('Talon.One cannot be reached')")
         assert "No address of upstream.url took the connection" in (await told(page, "reasons"))[0]
 
@@ -179,7 +184,7 @@ async def test_a_broken_upstream_is_the_first_thing_one_reads(browser: Browser) 
 @in_a_browser
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_a_phone_shows_all_of_it_without_scrolling_sideways(browser: Browser, shop: Serve, dark: bool) -> None:
-    async with seen(browser, shop.admin_url, PHONE, dark=dark) as page:
+    async with seen(browser, url_of(shop), PHONE, dark=dark) as page:
         await page.until(SHOWN)
         await page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         await page.until("document.querySelectorAll('#settings tbody tr').length > 2")
@@ -197,7 +202,7 @@ async def test_a_phone_shows_all_of_it_without_scrolling_sideways(browser: Brows
 
 @in_a_browser
 async def test_every_control_and_every_picture_has_a_name(browser: Browser, shop: Serve) -> None:
-    async with seen(browser, shop.admin_url) as page:
+    async with seen(browser, url_of(shop)) as page:
         await page.until(SHOWN)
         await page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         await page.until("document.querySelector('.chart tbody') && document.querySelector('#settings tbody')")
@@ -229,7 +234,7 @@ async def test_every_control_and_every_picture_has_a_name(browser: Browser, shop
 
 @in_a_browser
 async def test_settings_are_shown_redacted_and_can_be_searched(browser: Browser, shop: Serve) -> None:
-    async with seen(browser, shop.admin_url) as page:
+    async with seen(browser, url_of(shop)) as page:
         await page.until(SHOWN)
         await page.evaluate("document.querySelector('#settings-box summary').click()")
         await page.until("document.querySelectorAll('#settings tbody tr').length > 2")

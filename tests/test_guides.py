@@ -77,6 +77,10 @@ async def test_a_guide_does_what_it_says(guide: str, tmp_path: Path) -> None:
 
     shell = await Process.start("bash", "-c", f"cd {tmp_path}\n{script}", env=environ)
     try:
+        # Each of its steps may take as long as a process may, not all of them together.
+        for number, (kind, _) in enumerate(blocks):
+            if kind == "sh":
+                await shell.line(_MARK.format(number))
         ended = await shell.ended()
     finally:
         await shell.kill()

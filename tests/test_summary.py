@@ -179,6 +179,12 @@ def test_a_few_failures_among_many_calls_are_told_and_alarm_nobody(failed: int) 
     assert found["reasons"] == [f"In the last minute 10.5 calls a second were answered, {failed} of them with a 5xx."]
 
 
+def test_a_slow_call_or_two_alarm_nobody() -> None:
+    found = told(last_minute__exchanges=19, last_minute__upstream_seconds=40.0, last_minute__overhead_seconds=40.0)
+
+    assert found["level"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("changes", "short"),
     [

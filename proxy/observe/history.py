@@ -1,7 +1,7 @@
 """The history: totals as they stood every few seconds of the last quarter of an hour.
 
-What a page that was just opened draws, and what "in the last minute" is reckoned from. Bounded; a look costs some
-0.2 ms, twelve times a minute. Rates are differences of totals, so that nothing is counted twice.
+What a page that was just opened draws, and what "in the last minute" is reckoned from. Bounded; a look costs less
+than 0.1 ms, twelve times a minute. Rates are differences of totals, so that nothing is counted twice.
 """
 
 from collections import deque

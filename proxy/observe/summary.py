@@ -14,6 +14,7 @@ Status = Mapping[str, Any]
 EXPIRES_SOON = 14  # days, as deploy/prometheus/alerts.yml warns
 MANY_FAIL, SOME_FAIL = 0.5, 0.05  # shares of the calls of the last minute
 FEW = 5  # failed calls that say little
+ENOUGH = 20  # calls whose average says something
 SLOW_TALON_ONE = 0.5  # seconds on average
 SLOW_PROXY = 0.01
 SHORTEST = 0.00005  # seconds worth a word
@@ -161,7 +162,7 @@ def _of_calls(recent: Status) -> Iterator[Finding]:
 
 def _of_times(recent: Status) -> Iterator[Finding]:
     times = times_of(recent)
-    if times is None:
+    if times is None or recent["exchanges"] < ENOUGH:
         return
     if times.talon_one >= SLOW_TALON_ONE:
         yield Finding(

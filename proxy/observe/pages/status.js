@@ -49,6 +49,7 @@ async function look() {
 /** Say that nobody answers; what is shown stays, and is marked as old. */
 function lost() {
   document.body.classList.add("stale");
+  fill(at("stage"), pill("broken", "no answer"));
   const told = last === null ? "It has not answered yet." : `It last did ${span((Date.now() - lastAt) / 1000)} ago; what is below is from then.`;
   verdict("broken", "The proxy does not answer", [
     `${told} It has ended, it hangs, or this browser cannot reach it any more. This page goes on asking.`,
@@ -112,7 +113,7 @@ function verdict(level, headline, reasons) {
 
 function showAside(status) {
   const level = { serving: "ok", draining: "attention" }[status.stage] ?? "broken";
-  fill(at("stage"), make("span", { class: "pill", "data-level": level }, status.stage));
+  fill(at("stage"), pill(level, status.stage));
   say(at("version"), `${status.version}, up ${span(status.uptime_seconds)}`);
 }
 

@@ -22,27 +22,30 @@ async function look() {
   clearTimeout(timer);
   if (asking) return;
   asking = true;
+  const status = await answer();
+  asking = false;
+  if (!paused && !document.hidden && at("unlock").hidden) timer = setTimeout(look, EVERY);
+  if (status === null) return;
+  if (last !== null && status.uptime_seconds < last.uptime_seconds) samples = []; // another process: totals begin anew
+  keep(status);
+  last = status;
+  lastAt = Date.now();
+  show(status);
+}
+
+/** Give the status; null where there is none, and that has been said. */
+async function answer() {
   try {
-    const status = await ask(last === null || samples.length === 0 ? "status?history" : "status");
-    if (last !== null && status.uptime_seconds < last.uptime_seconds) {
-      samples = []; // another process: its totals begin anew
-    }
-    keep(status);
-    last = status;
-    lastAt = Date.now();
-    show(status);
+    return await ask(samples.length === 0 ? "status?history" : "status");
   } catch (error) {
     if (error instanceof Locked) {
       at("told").hidden = true;
       verdict("idle", "This page needs the admin token", []);
       unlock(look);
-      return;
+    } else {
+      lost();
     }
-    if (!(error instanceof TypeError || error instanceof DOMException || /^it answers/.test(error.message))) throw error;
-    lost();
-  } finally {
-    asking = false;
-    if (!paused && at("unlock").hidden) timer = setTimeout(look, EVERY);
+    return null;
   }
 }
 
@@ -98,7 +101,7 @@ function show(status) {
   showKeys(status);
   showFailures(status.failures);
   showShared(status.traffic.shared_profiles);
-  if (status.settings !== settingsHash) showSettings(status.settings);
+  showSettings(status);
 }
 
 function verdict(level, headline, reasons) {
@@ -228,12 +231,12 @@ function showShared(profiles) {
 
 let settings = [];
 
-async function showSettings(hash) {
-  settingsHash = hash;
-  const reload = last?.reload ?? {};
-  const restart = reload.restart_needed ? ` Need a restart: ${Object.keys(reload.restart_needed).length ? [].concat(reload.restart_needed).join(", ") : ""}.` : "";
-  say(at("settings-said"), `Hash ${hash}: equal where settings are.${restart}`);
-  if (at("settings-box").open) await fetchSettings();
+function showSettings(status) {
+  const restart = status.reload.restart_needed;
+  say(at("settings-said"), `Hash ${status.settings}: equal where settings are.${restart ? ` What waits for a restart: ${restart.join(", ")}.` : ""}`);
+  if (status.settings === settingsHash) return;
+  settingsHash = status.settings;
+  if (at("settings-box").open) fetchSettings();
 }
 
 async function fetchSettings() {

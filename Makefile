@@ -7,8 +7,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
-TEST_PROGRAMS := curl:curl node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl nghttpd:nghttp2-server \
-  nginx:nginx-light wrk:wrk h2load:nghttp2-client haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
+TEST_PROGRAMS := curl:curl chromium:chromium node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl \
+  nghttpd:nghttp2-server nginx:nginx-light wrk:wrk h2load:nghttp2-client haproxy:haproxy prometheus:prometheus \
+  promtool:prometheus systemd-analyze:systemd
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_retries.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py \
@@ -117,9 +118,10 @@ observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs and alerts anew
+docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors and alerts anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document
+	$(BIN)/python -m proxy.observe.errortable
 	$(BIN)/python -m tests.alerts
 
 lock: .venv/.test ## Resolve the dependencies anew

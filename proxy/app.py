@@ -35,10 +35,14 @@ from proxy.keyset import Ledger
 from proxy.messages import Reply
 from proxy.observe.access import AccessLog
 from proxy.observe.admin import Admin, Controls, Declined, Probes
+from proxy.observe.families import DURATIONS
 from proxy.observe.hashes import Hashes
+from proxy.observe.history import History, Look
+from proxy.observe.incidents import Incidents
 from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
+from proxy.observe.summary import summary
 from proxy.overview import Overview
 from proxy.pipeline import Pipeline
 from proxy.planned import Plan
@@ -111,6 +115,8 @@ class App:
             clock=time.monotonic,
             now=time.time,
         )
+        self._incidents = Incidents(time.monotonic)
+        self._history = History(self._look, bounds=DURATIONS, clock=time.monotonic, call_later=loop.call_later)
         self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
         start = target(settings, configured(settings, _now()))
         self._upstream = Upstream(self._generation(settings, start))
@@ -126,7 +132,8 @@ class App:
         )
         self._callers = callers_of(settings)
         # In this order: the others tell the trace that a span began.
-        self._observing = (self._metrics,) if tracing is None else (tracing, self._metrics)
+        counting = (self._metrics, self._incidents)
+        self._observing = counting if tracing is None else (tracing, *counting)
         self._observers = Observers(*self._observing, self._access_log(settings))
         self._pipeline = Pipeline(
             routes_of(settings),
@@ -174,6 +181,7 @@ class App:
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
             metrics=self._metrics.scrape,
             status=self.status,
+            history=self._history.columns,
             controls=Controls(self._overview.config, self._reload, self._switch, self.drain),
             token=settings.admin.token.reveal() if settings.admin.token else None,
             hosts=settings.admin.hosts,
@@ -201,6 +209,7 @@ class App:
             await self._end()
             raise
         self._lag.start()
+        self._history.start()
         self._reloader.start()
         await self._make_plan()
         _calm_collector()
@@ -279,6 +288,7 @@ class App:
 
     async def _end(self) -> None:
         self._lag.stop()
+        self._history.stop()
         await self._reloader.stop()
         await self._drop_plan()
         await self._upstream.close()
@@ -408,22 +418,52 @@ class App:
 
     def status(self) -> Mapping[str, Any]:
         """Give what `/status` shows. No ids, no keys."""
+        status = self._status()
+        return {**status, "summary": summary(status, _now())}
+
+    def _status(self) -> Mapping[str, Any]:
+        since_success = self._metrics.since_success
         return {
             "version": __version__,
             "stage": self.stage.name.lower(),
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
             "reload": self._overview.reload(),
-            "upstream": self._overview.upstream(),
+            "upstream": {
+                **self._overview.upstream(),
+                "last_answer_seconds": None if since_success is None else round(since_success, 1),
+            },
             "downstream": {
                 "listen": list(self.addresses),
                 "connections": self._listener.connections,
                 "in_flight": self._pipeline.in_flight,
             },
             "calls": self._metrics.totals(),
+            "last_minute": self._history.recent(),
             "traffic": self._report.status(),
+            "failures": self._incidents.status(),
             "keys": self._overview.keys(),
+            "keys_used": [
+                {"application": application, "key": key, "result": result, "answers": count}
+                for (application, key, result), count in self._ledger.counts().items()
+            ],
+            "expiries": self._overview.expiring(),
         }
+
+    def _look(self, moment: float) -> Look:
+        """See `History`."""
+        pool = self._upstream.current.pool
+        return Look(
+            moment,
+            {
+                **self._metrics.totals(),
+                **self._report.totals(),
+                "connections_opened": self._upstream.opened,
+                "unauthorised": self._incidents.unauthorised,
+            },
+            {"in_flight": self._pipeline.in_flight, "active": pool.active, "idle": pool.idle, "opening": pool.opening},
+            self._metrics.upstream_times(),
+        )
 
     def _pulled(self) -> Pulled:
         return Pulled(

@@ -1,7 +1,7 @@
 """The overview: what `/status`, `/-/config` and metrics tell of the upstream and of the settings in effect."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from proxy.observe.metrics import Connections
@@ -71,6 +71,8 @@ class Overview:
     def _unusual(self) -> Mapping[str, Any]:
         """Give what is there only while something goes on."""
         told: dict[str, Any] = {}
+        if (trouble := self._upstream.current.pool.trouble) is not None:
+            told["unreachable"] = trouble
         if self._switcher.override is not None:
             settled = configured(self._reloader.settings, self._now())
             told["override"] = f"set at run time, until restart; configured is {settled}"
@@ -101,6 +103,11 @@ class Overview:
     def keys(self) -> Mapping[str, str]:
         """Give the ends of each Application's keys, the leading one first."""
         return {name: " ".join(hints) for name, hints in self._upstream.current.keys.hints().items()}
+
+    def expiring(self) -> Mapping[str, str]:
+        """Give when keys expire, as far as the settings say it, by Application."""
+        moments = self.expiries().items()
+        return {name: datetime.fromtimestamp(moment, UTC).isoformat() for name, moment in moments}
 
     def config(self) -> Mapping[str, object]:
         """Give the settings in effect, and what of the configured ones is not."""

@@ -46,6 +46,12 @@ class Report:
             exhausted={reason.value: count for reason, count in attempts.unaffordable.items()},
         )
 
+    def totals(self) -> Mapping[str, float]:
+        """Give what never falls, for the history."""
+        numbers = self.numbers()
+        returned = sum(count for (_, outcome), count in numbers.conflicts.items() if outcome == "returned")
+        return {"conflicts_avoided": numbers.conflicts_avoided, "conflicts_returned": returned}
+
     def status(self) -> Mapping[str, object]:
         """Give what `/status` shows."""
         numbers, lanes = self.numbers(), self._traffic.lanes

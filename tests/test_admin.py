@@ -45,6 +45,7 @@ class Proxy:
             probes=Probes(lambda: self.not_live, lambda: self.not_ready, lambda: self.not_started),
             metrics=lambda accept: self.metrics(accept),
             status=lambda: self.status(),
+            history=lambda: {"ago_seconds": [5.0, 0.0]},
             controls=Controls(lambda: {"settings": {}}, self._reload, self._switch, lambda: {"stage": "draining"}),
             token=self.token,
             hosts=self.hosts,
@@ -262,10 +263,51 @@ async def from_peer(
     return response.status
 
 
+# --- the page -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("token", "peer", "status"),
+    [
+        (None, ("127.0.0.1", 5000), 200),
+        (None, ("10.1.2.3", 5000), 403),
+        (TOKEN, ("127.0.0.1", 5000), 200),
+        # It holds no data, and asks for the token.
+        (TOKEN, ("10.1.2.3", 5000), 200),
+    ],
+)
+async def test_the_page_is_for_whoever_may_see_what_it_shows_and_who_has_the_token(
+    token: str | None, peer: tuple[str, int], status: int
+) -> None:
+    assert await from_peer(Proxy(token=token), "/", peer, None) == status
+
+
+async def test_the_page_comes_with_a_policy_that_keeps_everything_else_out(
+    proxy: Proxy, client: aiohttp.ClientSession
+) -> None:
+    answer = await ask(client, proxy.base + "/")
+
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "</html>" in answer.text
+
+
+async def test_history_is_told_to_who_asks_for_it(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    plain = await ask(client, proxy.base + "/status")
+    more = await ask(client, proxy.base + "/status?history")
+
+    assert "history" not in orjson.loads(plain.text)
+    assert orjson.loads(more.text) == {**orjson.loads(plain.text), "history": {"ago_seconds": [5.0, 0.0]}}
+
+
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/debug", "/config", "/-/confi", "/livez/", "//livez", "/%6civez", "/metrics/x"])
+@pytest.mark.parametrize(
+    "path", ["/status/", "/style.css", "/debug", "/config", "/-/confi", "/livez/", "//livez", "/%6civez", "/metrics/x"]
+)
 async def test_there_is_nothing_else(proxy: Proxy, path: str) -> None:
     answer = await say(proxy, b"GET %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
 

@@ -51,6 +51,13 @@ SET_OFF = {
     "TalonProxyTwoHosts",
     "TalonProxyUnknownOutcomes",
 }
+# What deploy/READING.md tells to ask; of these, what need not have an answer here.
+READ = [
+    asked
+    for asked in re.findall(r"`([^`\n]+)`", (SHIPPED.parents[1] / "READING.md").read_text().partition("Three traps")[0])
+    if re.search(r"talon_proxy_|process_", asked) and "…" not in asked
+]
+UNANSWERED = {asked for asked in READ if "expiry" in asked or "shared_profiles > 0" in asked}
 METRIC = re.compile(r"(?<!:)\b(?:talon_proxy|process|python)_\w+\b(?!:)")
 
 
@@ -60,6 +67,7 @@ class Seen:
 
     answers: dict[dashboard.Question, Sequence[Series]] = field(default_factory=dict)
     recorded: dict[str, Sequence[Series]] = field(default_factory=dict)
+    read: dict[str, Sequence[Series]] = field(default_factory=dict)
     rules: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     metrics: frozenset[str] = frozenset()
     offered: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -121,6 +129,8 @@ async def ask_everything(prometheus: Prometheus) -> Seen:
             seen.answers[question] = await prometheus.ask_range(expression, seconds=SHOWN, step=EVERY)
     for name in RECORDED:
         seen.recorded[name] = await prometheus.ask(name)
+    for expression in READ:
+        seen.read[expression] = await prometheus.ask(expression)
     groups = (await prometheus.get("rules"))["groups"]
     seen.rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
     seen.metrics = frozenset(await prometheus.get("label/__name__/values"))
@@ -212,3 +222,16 @@ async def test_it_can_be_looked_at_until_ctrl_c() -> None:
                     await client.get(place)
     finally:
         await observe.kill()
+
+
+# --- the guide to metrics -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expression", READ)
+def test_what_the_guide_tells_to_ask_has_an_answer(seen: Seen, expression: str) -> None:
+    assert numbers(seen.read[expression]) or expression in UNANSWERED
+
+
+def test_the_guide_has_questions() -> None:
+    assert len(READ) > 15
+    assert 0 < len(UNANSWERED) < 3

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from proxy.commands.listener import NoAnswer
@@ -46,7 +47,15 @@ STATUS: dict[str, Any] = {
         "upstream_seconds": 250.0,
         "overhead_seconds": 2.0,
     },
+    "failures": [
+        {"category": "timeout", "meaning": "too slow", "count": 3, "last_seconds": 75.0},
+        {"category": "auth", "meaning": "401: Talon.One refused the API key", "count": 1, "last_seconds": 90.0},
+    ],
     "keys": {"eu": "…9999", "us": "…1111"},
+    "keys_used": [{"application": "eu", "key": "primary", "result": "accepted", "answers": 9}],
+    "expiries": {"us": "2027-03-31T00:00:00+00:00"},
+    "last_minute": {"answered": 7},
+    "summary": {"level": "attention", "headline": "Some calls fail", "reasons": ["Look below"], "keys": "None"},
 }
 
 
@@ -66,13 +75,16 @@ def later(**calls: float) -> dict[str, Any]:
 def test_a_page_tells_all_that_matters() -> None:
     assert told(STATUS) == (
         "talon-proxy   1.2.3, serving, up 1 min 40 s, settings cafe01\n"
+        "in short      Some calls fail. Look below\n"
         "calls         120.0/s, 12,000 answered, 20 of them by the proxy itself, 3 failed (5xx)\n"
         "time per call Talon.One 25.0 ms, the proxy 0.20 ms\n"
         "Talon.One     https://shop.example, http/1.1, serving, generation 3\n"
         "connections   1 active, 2 idle, 0 opening, 5 opened, closed: 2 idle, idle at most 50.0 s\n"
         "callers       4 connections, 1 calls in flight, on 127.0.0.1:7410 and [::1]:7410\n"
         "Applications  eu, key …9999\n"
-        "              us, key …1111"
+        "              us, key …1111, expires 2027-03-31\n"
+        "failures      3 timeout, too slow, last 1 min 15 s ago\n"
+        "              1 auth, 401: Talon.One refused the API key, last 1 min 30 s ago"
     )
 
 
@@ -126,6 +138,8 @@ json_values = st.recursive(
 )
 
 
+# On a busy machine the first inputs take long to make.
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(status=st.fixed_dictionaries({}, optional=dict.fromkeys(STATUS, json_values)), width=st.integers(0, 60))
 def test_no_json_breaks_it(status: dict[str, Any], width: int) -> None:
     for earlier in (None, STATUS, status):

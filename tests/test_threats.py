@@ -485,6 +485,7 @@ def test_t18_a_guess_is_compared_with_every_token_whether_or_not_one_fits(monkey
         probes=nobody,
         metrics=lambda _: (b"", ""),
         status=dict,
+        history=dict,
         controls=Controls(dict, nothing, nothing, dict),
         token=ADMIN,
     )

@@ -160,6 +160,7 @@ A cart with a coupon; no key needed, the proxy adds it:
     -d '{json.dumps(CART)}'
 
 What arrived at Talon.One:  curl {simulated}/-/journal
+How it is, in a browser:    http://{app.admin_addresses[0]}/
 Health, status, metrics:    curl http://{app.admin_addresses[0]}/readyz  …/status  …/metrics
 What the proxy does:        {proxy} status --watch --admin.listen {app.admin_addresses[0]}
 What it would do:           {proxy} explain PUT /v2/customer_sessions/s1

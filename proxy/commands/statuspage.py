@@ -77,13 +77,20 @@ def page(status: Json, pace: Pace) -> Iterator[Row]:
             _told("settings {}", rest.pop("settings", None)),
         ),
     )
+    short = _take(rest, "summary")
+    if short:
+        reasons = short.get("reasons")
+        yield (
+            "in short",
+            " ".join(map(str, (f"{short.get('headline')}.", *(reasons if isinstance(reasons, list) else ())))),
+        )
+    rest.pop("last_minute", None)  # the pace tells it, of the time between two looks
     yield from _calls(_take(rest, "calls"), pace)
     yield from _upstream(_take(rest, "upstream"))
     yield from _downstream(_take(rest, "downstream"))
-    label = "Applications"
-    for name, hint in _take(rest, "keys").items():
-        yield label, f"{name}, key {hint}"
-        label = ""
+    yield from _applications(_take(rest, "keys"), _take(rest, "expiries"))
+    rest.pop("keys_used", None)  # metrics and the page in the browser show it
+    yield from _failures(rest.pop("failures", None))
     yield from _others(rest)
 
 
@@ -96,9 +103,10 @@ def _calls(calls: dict[str, object], pace: Pace) -> Iterator[Row]:
                 _told("{} answered", _count(calls.pop("answered", None))),
                 _told("{} of them by the proxy itself", _count(calls.pop("by_proxy", None))),
                 _told("{} failed (5xx)", _count(calls.pop("failed", None))),
+                _told("{} with an unknown outcome", _count(calls.pop("unknown", None))),
             ),
         )
-        for known in ("exchanges", "upstream_seconds", "overhead_seconds"):
+        for known in ("exchanges", "upstream_seconds", "overhead_seconds", "lane_seconds", "pool_seconds"):
             calls.pop(known, None)
         yield from _others({"calls": calls})
         yield "time per call", ", ".join(_times(pace)) or "none was sent to Talon.One meanwhile"
@@ -148,6 +156,23 @@ def _downstream(downstream: dict[str, object]) -> Iterator[Row]:
         ),
     )
     yield from _others(downstream)
+
+
+def _applications(keys: Json, expiries: Json) -> Iterator[Row]:
+    label = "Applications"
+    for name, hint in keys.items():
+        yield label, _listed(name, f"key {hint}", _told("expires {:.10}", _text(expiries.get(name))))
+        label = ""
+
+
+def _failures(failures: object) -> Iterator[Row]:
+    label = "failures"
+    for failure in failures if isinstance(failures, list) else ():
+        if not isinstance(failure, Mapping):
+            continue
+        last = _told("last {} ago", _span(failure.get("last_seconds")))
+        yield label, _listed(f"{failure.get('count')} {failure.get('category')}", failure.get("meaning"), last)
+        label = ""
 
 
 def _others(rest: Json) -> Iterator[Row]:
@@ -231,6 +256,10 @@ def _take(rest: dict[str, object], name: str) -> dict[str, object]:
 def _section(status: Json, name: str) -> Json:
     value = status.get(name)
     return value if isinstance(value, Mapping) else _NOTHING
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _number(section: Json, name: str) -> float:

@@ -9,7 +9,8 @@ Open to whoever reaches it:
 
 From this machine, or with `Authorization: Bearer <admin.token>`, else 403:
 
-    GET /status     JSON: what runs, with what, and how it is
+    GET /           the same for people: a page, see `pages`; with a token set to anybody, for it holds no data and asks
+    GET /status     JSON: what runs, with what, and how it is; `?history`: and how it was in the last minutes
     GET /-/config   JSON: the settings in effect, without secrets, each with the place it came from
 
 With the token only, and off where none is set, else 403; 422 with the reason where it cannot be done:
@@ -37,6 +38,8 @@ from typing import Any, Protocol
 
 import orjson
 from aiohttp import hdrs, web
+
+from proxy.observe.pages import Page, pages
 
 _LOG = logging.getLogger(__name__)
 KEEP_ALIVE = 90.0  # seconds; Prometheus comes back at least once a minute
@@ -101,6 +104,7 @@ class Admin:
         probes: Probes,
         metrics: Callable[[str | None], Scrape | Awaitable[Scrape]],
         status: Callable[[], Mapping[str, object]],
+        history: Callable[[], Mapping[str, object]],
         controls: Controls,
         token: str | None,
         hosts: Iterable[str] = (),
@@ -109,6 +113,8 @@ class Admin:
         self._probes = {"livez": probes.live, "readyz": probes.ready, "startupz": probes.started}
         self._metrics = metrics
         self._status = status
+        self._history = history
+        self._pages = pages()
         self._controls = controls
         self.token = token
         self._names = {"localhost", *(host.lower() for host in hosts)}
@@ -174,7 +180,8 @@ class Admin:
         method = _CHANGES.get(name)
         if method is not None:
             return await self._change(name, request) if request.method == method else _wrong_method(method)
-        if name not in self._probes and name not in ("metrics", "status", "-/config"):
+        page = self._pages.get(name)
+        if page is None and name not in self._probes and name not in ("metrics", "status", "-/config"):
             return _text(404, "Not found")
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return _wrong_method("GET, HEAD")
@@ -183,9 +190,16 @@ class Admin:
             return _response(200, *(scrape if isinstance(scrape, tuple) else await scrape))
         if name in self._probes:
             return self._probe(name, verbose="verbose" in request.query)
-        if not (_is_local(request.transport) or self._authorised(request)):
+        # A browser cannot bring the token by itself: where there is one, the page asks for it.
+        if not (_is_local(request.transport) or self._authorised(request) or (page is not None and self.token)):
             return _text(403, "Ask from this machine, or with the token (admin.token)")
-        return _json(200, self._status() if name == "status" else self._controls.config())
+        if page is not None:
+            return _page(page)
+        return _json(200, self._told(request) if name == "status" else self._controls.config())
+
+    def _told(self, request: web.BaseRequest) -> Mapping[str, object]:
+        status = self._status()
+        return {**status, "history": self._history()} if "history" in request.query else status
 
     async def _change(self, name: str, request: web.BaseRequest) -> web.Response:
         """Do what only who has the token may ask for: not whoever is on this machine, as a shop's code is."""
@@ -280,6 +294,14 @@ def _wrong_method(allow: str) -> web.Response:
 def _json(status: int, content: Mapping[str, object]) -> web.Response:
     body = orjson.dumps(content, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return _response(status, body, "application/json")
+
+
+def _page(page: Page) -> web.Response:
+    response = _response(200, page.body, "text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = page.policy
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response
 
 
 def _response(status: int, body: bytes, content_type: str) -> web.Response:

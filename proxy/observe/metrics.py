@@ -10,7 +10,7 @@ Applications and a Talon.One that answers with every status there is would make 
 
 import itertools
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -329,11 +329,25 @@ class Metrics:
             "answered": answered,
             "by_proxy": by_proxy,
             "failed": failed,
+            "unknown": sum(tally.unknown_outcomes for tally in self._tallies.values()),
             "coalesced": sum(tally.coalesced for tally in self._tallies.values()),
             "exchanges": sum(tally.exchanges.count for tally in self._tallies.values()),
             "upstream_seconds": round(sum(tally.exchanges.sum for tally in self._tallies.values()), 6),
             "overhead_seconds": round(self._overhead.sum, 6),
+            "lane_seconds": round(self._lane.sum + self._gate.sum, 6),
+            "pool_seconds": round(self._pool.sum, 6),
         }
+
+    def upstream_times(self) -> Sequence[int]:
+        """Give how many calls took Talon.One so long, per bucket of DURATIONS; above all bounds last."""
+        return [
+            sum(column) for column in zip(*(tally.exchanges.counts for tally in self._tallies.values()), strict=True)
+        ]
+
+    @property
+    def since_success(self) -> float | None:
+        """Give how many seconds ago Talon.One last answered with a status below 500; None: it never has."""
+        return None if self._last_success is None else self._clock() - self._last_success
 
     def _collect(self) -> Iterator[Shown]:
         yield from self._collect_calls()

@@ -109,6 +109,7 @@ class Pool:
         self._drained = asyncio.Event()
         self.protocol = dialer.expected  # of the connection opened last
         self._slots = http2.MOST_STREAMS if self.protocol == HTTP2 else 1  # of that
+        self.trouble: str | None = None  # why the last opening failed
         self.opened = 0
         self.closed: Counter[Closing] = Counter()
         self._ended = ended  # told how many requests a closed connection has served
@@ -367,6 +368,7 @@ class Pool:
             return
         self._reopen_delay = REOPEN_FIRST
         self._reopen_at = 0.0
+        self.trouble = None
         self.opened += 1
         age = self._limits.max_age * random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)  # noqa: S311
         connection.renew_at = self._wheel.clock() + age
@@ -385,6 +387,7 @@ class Pool:
         if not isinstance(error, ProxyError):
             _LOG.error("opening a connection failed", exc_info=error)
             error = InternalError(sent=Sent.NO)
+        self.trouble = f"{error.message}: {error.details}"
         for _ in range(min(len(self._waiting) - self.opening * self._slots, self._slots)):
             if self._waiting:
                 self._waiting.popleft().refused(error)

@@ -55,6 +55,7 @@ from proxy.traffic.signs import Suspicion
 from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
 from proxy.verification import Unverified
+from proxy.wire.buffers import Buffers
 from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.wheel import Wheel
 
@@ -102,6 +103,7 @@ class App:
         self._wheel = Wheel(time.monotonic, loop.call_later)
         self._logs = logs
         self._ledger = Ledger()
+        self._buffers = Buffers(settings.limits.buffered)
         self._metrics = Metrics(
             self._pulled(),
             operations=[operation.name for operation in OPERATIONS],
@@ -141,7 +143,9 @@ class App:
         key = settings.log.hash_key
         hashes = Hashes(key.reveal() if key else None)
         self._report = Report(self._traffic, lambda: self._pipeline.flights, hashes, clock=time.monotonic)
-        self._listener = Listener(self._pipeline, self._wheel, request_table(), *downstream_rules(settings))
+        self._listener = Listener(
+            self._pipeline, self._wheel, request_table(), self._buffers, *downstream_rules(settings)
+        )
         self._switcher = Switcher(
             settings,
             self._upstream,
@@ -323,6 +327,7 @@ class App:
             self._pipeline.follow(routes, self._callers, credentials, for_pipeline)
             self._traffic.follow(for_traffic)
             self._listener.follow(*downstream)
+            self._buffers.most = settings.limits.buffered
             self._observers.follow(*self._observing, access_log)
             self._logs.level = settings.log.level
             self._admin.token = token
@@ -419,6 +424,7 @@ class App:
                 "listen": list(self.addresses),
                 "connections": self._listener.connections,
                 "in_flight": self._pipeline.in_flight,
+                "buffered_bytes": self._buffers.held,
             },
             "calls": self._metrics.totals(),
             "traffic": self._report.status(),
@@ -453,7 +459,9 @@ class App:
         return AccessLog(self._logs, settings.log.access.mode, settings.log.access.rate)
 
     def _generation(self, settings: Settings, wanted: Target) -> Generation:
-        return generation_of(settings, wanted, self._wheel, self._ledger, ended=self._metrics.connection_closed)
+        return generation_of(
+            settings, wanted, self._wheel, self._ledger, self._buffers, ended=self._metrics.connection_closed
+        )
 
 
 def _now() -> datetime:

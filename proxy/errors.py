@@ -22,6 +22,7 @@ class Category(Enum):
 
     BAD_REQUEST = "bad_request"
     REFUSED = "refused"
+    BUFFER = "buffer"
     CIRCUIT = "circuit"
     CONCURRENCY = "concurrency"
     DEPTH = "depth"
@@ -219,6 +220,15 @@ class Busy(Unavailable):
 
     category = Category.CONCURRENCY
     token = b"connection_limit_reached"
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details, sent=Sent.NO)
+
+
+class BuffersFull(Unavailable):
+    """The bodies that are held take as much memory as they may (`limits.buffered`)."""
+
+    category = Category.BUFFER
 
     def __init__(self, details: str) -> None:
         super().__init__(details, sent=Sent.NO)

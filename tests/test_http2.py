@@ -9,6 +9,7 @@ from proxy.errors import BadReply, ConnectionLost, IncompleteReply, ReplyTooLarg
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
 from proxy.wire import connection, h2frames
+from proxy.wire.buffers import Buffers
 from proxy.wire.connection import Closing
 from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.h2frames import (
@@ -74,6 +75,7 @@ class Rig:
         self.connection = Connection(
             self.clock.wheel(),
             reply_limit=limit,
+            buffers=Buffers(1 << 30),
             blocks=RequestBlocks(b"https"),
             heads=ReplyHeads(reply_table(allow_browsers=False)),
             freed=self.freed.append,

@@ -39,6 +39,7 @@ from proxy.observe.hashes import Hashes
 from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
+from proxy.observe.watchdog import Watchdog
 from proxy.overview import Overview
 from proxy.pipeline import Pipeline
 from proxy.planned import Plan
@@ -113,7 +114,8 @@ class App:
             clock=time.monotonic,
             now=time.time,
         )
-        self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
+        self._watchdog = Watchdog(logs.write, clock=time.monotonic)
+        self._lag = LoopLag(self._came_round, clock=time.monotonic, call_later=loop.call_later)
         start = target(settings, configured(settings, _now()))
         self._upstream = Upstream(self._generation(settings, start))
         self._traffic = Traffic(
@@ -205,6 +207,7 @@ class App:
             await self._end()
             raise
         self._lag.start()
+        self._watchdog.start()
         self._reloader.start()
         await self._make_plan()
         _calm_collector()
@@ -282,6 +285,7 @@ class App:
         return cut_off
 
     async def _end(self) -> None:
+        self._watchdog.stop()
         self._lag.stop()
         await self._reloader.stop()
         await self._drop_plan()
@@ -400,6 +404,10 @@ class App:
 
     def _shared(self, profile: Profile) -> None:
         _LOG.warning("a profile is shared", extra={"fields": self._report.profile(profile)})
+
+    def _came_round(self, late: float) -> None:
+        self._watchdog.show()
+        self._metrics.loop_lagged(late)
 
     def _not_ready(self) -> Sequence[str]:
         return () if self.stage is Stage.SERVING else (self.stage.name.lower(),)

@@ -94,6 +94,9 @@ async def measure(options: argparse.Namespace) -> Sequence[str]:
         for name in ("peak", "once", "twice", "after"):
             print(row(name, getattr(found, name)))
         memory = f"{found.rss_before / 1e6:.0f} ⇒ {found.rss_most / 1e6:.0f} MB, bound {found.bound / 1e6:.0f} MB"
+        for turn in (found.peak, found.once, found.twice, found.after):
+            for what, count in turn.failures.items():
+                print(f"{count} × {what}")
         print(f"goodput at twice the capacity: {found.goodput:.0%} of the peak; memory {memory}")
         wrong += found.wrong()
     for name, size, slow in (("slow heads", options.slow, True), ("idle", options.idle, False)):

@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.load import BODY, Wire
+from tests.load import Wire
 
 TICK = 0.001  # seconds between two looks at the clock
-SESSIONS = 20_000  # in turn, so that no two calls of one are under way
+SESSIONS = 20_000  # in turn, each with a profile of its own, so that no two calls of one are under way
+BODY = b'{"customerSession": {"profileId": "p%d", "cartItems": [{"sku": "shoe", "quantity": 2, "price": 60}]}}'
 PATIENCE = 30.0  # seconds for the last answers
 
 
@@ -45,9 +46,18 @@ class OpenLoop:
             self.idle.append(caller)
 
     def close(self) -> None:
-        """Close what is idle."""
-        for caller in self.idle:
+        """Close all."""
+        idle, self.idle = self.idle, []
+        for caller in idle:
             caller.transport.abort()
+
+    def lost(self, caller: "_Caller", *, busy: bool) -> None:
+        """A connection has ended."""
+        if busy or caller in self.idle:
+            self.turn.failures[f"a connection ended {'with a call' if busy else 'between calls'}"] += 1
+            self._size -= 1
+        if caller in self.idle:
+            self.idle.remove(caller)
 
     async def play(self, rate: float, seconds: float) -> Turn:
         """Make so many calls a second for so long, and wait for the answers to all of them."""
@@ -98,9 +108,11 @@ class _Caller(Wire):
     def call(self) -> None:
         self._turn = self._load.turn
         self._called = time.perf_counter()
+        number = next(self._load.numbers) % SESSIONS
+        body = BODY % number
         self.transport.write(
             b"PUT /v2/customer_sessions/s%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (next(self._load.numbers) % SESSIONS, len(BODY), BODY)
+            b"Content-Length: %d\r\n\r\n%b" % (number, len(body), body)
         )
 
     def take(self, message: bytes) -> None:
@@ -118,5 +130,4 @@ class _Caller(Wire):
             self._load.idle.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._called:
-            self._turn.failures["a connection ended with a call under way"] += 1
+        self._load.lost(self, busy=self._called > 0)

@@ -109,6 +109,9 @@ observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
+overload: build/compiled ## Offer twice what may go at a time, and hold crowds of idle and slow callers (OVERLOAD='--help')
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.overload $(OVERLOAD)
+
 docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs and alerts anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document

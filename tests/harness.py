@@ -226,6 +226,7 @@ class Proxy:
         body: int = 8 << 20,
         reply: int = 8 << 20,
         buffered: int = 256 << 20,
+        concurrency: int = 200,
         pipeline: int = 32,
         connections: int = 2000,
         warm: int = 0,
@@ -274,7 +275,8 @@ class Proxy:
         attempts = AttemptRules(
             response_timeout, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
         )
-        self.traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock, tracer=tracing)
+        rules = TrafficRules(attempts, lanes=lanes, concurrency=concurrency)
+        self.traffic = Traffic(upstream, rules, clock=clock, tracer=tracing)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),

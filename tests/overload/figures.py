@@ -1,6 +1,7 @@
 """What came of it, and what of that must not be. Pure. Times in seconds, memory in bytes."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,14 +59,14 @@ class Overload:
 
     def wrong(self) -> Sequence[str]:
         """Say what must not be."""
-        others = sum((turn.failures for turn in (self.peak, self.once, self.twice, self.after)), self.peak.failures)
+        others = sum((turn.failures for turn in (self.peak, self.once, self.twice, self.after)), Counter[str]())
         found = {
             f"goodput {self.goodput:.0%} of the peak": self.goodput < GOODPUT,
             "nothing was refused: this was no overload": not self.twice.refused,
             f"refused in {p99(self.twice.refused) * 1000:.0f} ms": p99(self.twice.refused) >= REFUSED_WITHIN,
             f"refused after it was over: {len(self.after.refused)}": bool(self.after.refused),
             f"other answers: {dict(others)}": bool(others),
-            f"memory {self.rss_most / 1e6:.0f} MB, bound {self.bound / 1e6:.0f}": self.rss_most > self.bound,
+            f"memory {self.rss_most / 1e6:.0f} MB, bound {self.bound / 1e6:.0f} MB": self.rss_most > self.bound,
         }
         return [what for what, holds in found.items() if holds]
 

@@ -426,6 +426,7 @@ class App:
             "stage": self.stage.name.lower(),
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
+            "tasks": len(asyncio.all_tasks()),
             "reload": self._overview.reload(),
             "upstream": self._overview.upstream(),
             "downstream": {

@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.load import Wire
+from tests.load import FILLING, Wire
 
 TICK = 0.001  # seconds between two looks at the clock
 SESSIONS = 20_000  # in turn, each with a profile of its own, so that no two calls of one are under way
@@ -27,10 +28,24 @@ class Turn:
     starved: int = 0  # calls that had no connection left to be made on
 
 
-class OpenLoop:
-    """Makes calls on so many connections, one at a time on each."""
+def update(number: int) -> bytes:
+    """Make the update of a session that has a profile of its own."""
+    number %= SESSIONS
+    return call(b"PUT", b"/v2/customer_sessions/s%d" % number, BODY % number)
 
-    def __init__(self, address: tuple[str, int], callers: int) -> None:
+
+def call(method: bytes, target: bytes, body: bytes) -> bytes:
+    """Make a call."""
+    framing = b"Content-Type: application/json\r\nContent-Length: %d\r\n" % len(body) if body else b""
+    return b"%b %b HTTP/1.1\r\nHost: 127.0.0.1\r\n%b\r\n%b" % (method, target, framing, body)
+
+
+class OpenLoop:
+    """Makes calls on so many connections, one at a time on each; the answer must be `tests.load.Origin`'s to it."""
+
+    def __init__(self, address: tuple[str, int], callers: int, make: Callable[[int], bytes] = update) -> None:
+        """`make`: gives the bytes of a call by its number."""
+        self.make = make
         self.idle: list[_Caller] = []
         self.turn = Turn(0.0)
         self.numbers = itertools.count()
@@ -103,23 +118,23 @@ class _Caller(Wire):
         super().__init__()
         self._load = load
         self._called = 0.0
+        self._target = b""
         self._turn = load.turn
 
     def call(self) -> None:
         self._turn = self._load.turn
         self._called = time.perf_counter()
-        number = next(self._load.numbers) % SESSIONS
-        body = BODY % number
-        self.transport.write(
-            b"PUT /v2/customer_sessions/s%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (number, len(body), body)
-        )
+        request = self._load.make(next(self._load.numbers))
+        self._target = request.split(b" ", 2)[1]
+        self.transport.write(request)
 
     def take(self, message: bytes) -> None:
         took = time.perf_counter() - self._called
         self._called = 0.0
         if message.startswith(b"HTTP/1.1 200 "):
             self._turn.done.append(took)
+            if not message.endswith(b"\r\n\r\n" + self._target + FILLING):
+                self._turn.failures["an answer to another call"] += 1
         elif message.startswith(b"HTTP/1.1 503 ") and b"\r\nTalon-Proxy-Outcome: not-sent\r\n" in message:
             self._turn.refused.append(took)
         else:

@@ -112,6 +112,9 @@ chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.On
 overload: build/compiled ## Offer twice what may go at a time, and hold crowds of idle and slow callers (OVERLOAD='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.overload $(OVERLOAD)
 
+soak: build/compiled ## Mixed calls for HOURS=… (fractions too): memory, descriptors, tasks, reuse, loop lag, what was lost
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.endurance --hours $(or $(HOURS),1) $(SOAK)
+
 docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs and alerts anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document

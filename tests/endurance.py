@@ -175,7 +175,7 @@ async def endure(seconds: float, *, warm_up: float, rate: float | None = None, i
 async def _endured(proxy: Serve, seconds: float, warm_up: float, rate: float | None, idle: float) -> Endured:
     load, watch = OpenLoop(proxy.address, CALLERS, mixed), Watch(proxy)
     await load.connect()
-    peak = await load.saturate(CALLERS // 2, min(warm_up, 3.0))
+    peak = await load.saturate(CALLERS, min(warm_up, 3.0))  # all have called then, and none is taken for mute
     await asyncio.sleep(2 * idle)
     before = await watch.look()
     rate = rate or len(peak.done) / peak.seconds / 2

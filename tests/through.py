@@ -31,9 +31,9 @@ from proxy.traffic.traffic import Traffic
 from proxy.upstream import State as Serving
 from proxy.upstream import Upstream
 from proxy.wire import connection, downstream, http1
-from proxy.wire.downstream import Limits, Phase, Timeouts
+from proxy.wire.buffers import Buffers
+from proxy.wire.downstream import House, Limits, Phase, Timeouts
 from proxy.wire.heads import ReplyParser, RequestLimits
-from proxy.wire.listener import Listener
 from proxy.wire.wheel import Wheel
 from tests.canonical import Answer, Request, read_answers, read_request
 from tests.clock import Time
@@ -77,7 +77,12 @@ class TalonOne:
 
     def _open(self) -> http1.Connection:
         opened = http1.Connection(
-            self._wheel, reply_limit=1 << 20, parser=self._parser, freed=self._freed, lost=lambda _: None
+            self._wheel,
+            reply_limit=1 << 20,
+            buffers=Buffers(1 << 30),
+            parser=self._parser,
+            freed=self._freed,
+            lost=lambda _: None,
         )
         opened.connection_made(_Wire(lambda data: self._hear(opened, data)))
         return opened
@@ -160,7 +165,7 @@ class CallerConnection:
         self.ended: list[Call] = []  # calls that were answered, in the order of their answers
         self.refusals = 0  # messages that never became a call
         self.transport = _Ears()
-        self.connection = downstream.Connection(through.listener.house)
+        self.connection = downstream.Connection(through.house)
         self.connection.connection_made(self.transport)
 
     @property
@@ -224,8 +229,13 @@ class Through:
             wheel,
             rules=PipelineRules(15.0, coalescing=False),
         )
-        self.listener = Listener(
-            self.pipeline, wheel, request_table(), Limits(limits, pipeline, 1000), Timeouts(10.0, 10.0, 30.0, 3600.0)
+        self.house = House(
+            self.pipeline,
+            wheel,
+            request_table(),
+            Buffers(1 << 30),
+            Limits(limits, pipeline, 1000),
+            Timeouts(10.0, 10.0, 30.0, 3600.0),
         )
         self.speaking: CallerConnection | None = None
 

@@ -284,8 +284,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything; callers still unanswered have left."""
-        self._reading.clear()
-        self._writing.clear()
+        self._reading.end()
+        self._writing.end()
         self._house.forget(self)
         self._drop_unread()
         self._untaken.clear()

@@ -417,7 +417,7 @@ class Connection(connection.Connection):
             return
         self.state = State.CLOSED
         self.slots = 0
-        self._alarm.clear()
+        self._alarm.end()
         if self._exchange is not None:
             error: ProxyError
             if self._timeline.first_byte:

@@ -627,8 +627,8 @@ class Connection(connection.Connection):
             return
         self.state = State.CLOSED
         self.slots = 0
-        self._alarm.clear()
-        self._pulse.clear()
+        self._alarm.end()
+        self._pulse.end()
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
         streams = list(self._streams.values())

@@ -74,7 +74,9 @@ class Endured:
     quiet_before: Sight
     quiet_after: Sight
     sights: Sequence[Sight]  # after the warm-up
+    unmade: int  # calls for which no caller was free: the generator's failure
     opened: int  # connections to the origin, after the warm-up
+    renewed: int  # connections that had become too old meanwhile; others replaced them
     own: int  # 5xx of the proxy's own
     lag: float  # seconds: no more than so much is the 99th percentile
     lost: Sequence[str]  # lines of the log
@@ -98,8 +100,8 @@ class Endured:
 
     @property
     def reuse(self) -> float:
-        """Share of the calls on a connection that had served before."""
-        return 1 - self.opened / self.calls
+        """Share of the calls on a connection that had served before, renewals apart."""
+        return 1 - max(self.opened - self.renewed, 0) / self.calls
 
     def wrong(self) -> Sequence[str]:
         """Say what must not be."""
@@ -180,31 +182,38 @@ async def _endured(proxy: Serve, seconds: float, warm_up: float, rate: float | N
     before = await watch.look()
     rate = rate or len(peak.done) / peak.seconds / 2
     failures = (await load.play(rate, warm_up)).failures
-    opened = (await proxy.status())["upstream"]["connections"]["opened"]
+    opened, renewed = await _connections(proxy)
     looking = asyncio.create_task(watch.keep_looking(min(seconds / 20, 10.0)), name="watch")
     turn: Turn = await load.play(rate, seconds)
     looking.cancel()
-    opened = (await proxy.status())["upstream"]["connections"]["opened"] - opened
+    opened_now, renewed_now = await _connections(proxy)
     await asyncio.sleep(2 * idle)  # until connections that are not needed are gone
     after = await watch.look()
     metrics = (await proxy.ask_admin("/metrics")).body.decode()
     load.close()
     ended = await proxy.stop()
-    starved = Counter({"no connection left to call on": turn.starved}) if turn.starved else Counter[str]()
     refused = Counter({"refused": len(turn.refused)}) if turn.refused else Counter[str]()
     return Endured(
-        calls=turn.offered,
+        calls=turn.offered - turn.starved,
         seconds=turn.seconds,
         rate=rate,
-        failures=failures + turn.failures + starved + refused,
+        failures=failures + turn.failures + refused,
         quiet_before=before,
         quiet_after=after,
         sights=watch.sights,
-        opened=opened,
+        unmade=turn.starved,
+        opened=opened_now - opened,
+        renewed=renewed_now - renewed,
         own=own_errors(metrics),
         lag=lag(metrics),
         lost=[line for line in (ended.out + ended.err).splitlines() if LOST.search(line)],
     )
+
+
+async def _connections(proxy: Serve) -> tuple[int, int]:
+    """Give how many were opened, and closed for their age."""
+    pool = (await proxy.status())["upstream"]["connections"]
+    return pool["opened"], pool["closed"].get("age", 0)
 
 
 def main() -> int:
@@ -217,7 +226,7 @@ def main() -> int:
     found = uvloop.run(endure(seconds, warm_up=min(seconds / 5, 300.0), rate=options.rate))
     before, after, first, last = found.quiet_before, found.quiet_after, found.sights[0], found.sights[-1]
     mib = 2**20
-    print(f"calls               {found.calls} in {found.seconds:.0f} s, {found.rate:.0f} a second")
+    print(f"calls               {found.calls} in {found.seconds:.0f} s; {found.unmade} not made for want of a caller")
     print(f"failed              {found.failures.total()}{''.join(f', {what}' for what in found.failures)}")
     print(f"5xx of its own      {found.own}")
     print(
@@ -226,7 +235,8 @@ def main() -> int:
     )
     descriptors, tasks = f"{before.descriptors} ⇒ {after.descriptors}", f"{before.tasks} ⇒ {after.tasks}"
     print(f"when quiet again    descriptors {descriptors}, tasks {tasks}")
-    print(f"reuse               {found.reuse:.3%}, {found.opened} connections opened after the warm-up")
+    opened = f"{found.opened} connections opened after the warm-up, {found.renewed} of them renewals"
+    print(f"reuse               {found.reuse:.3%}, {opened}")
     print(f"loop late, p99      ≤ {found.lag * 1000:g} ms")
     print(f"lines of loss       {len(found.lost)}")
     wrong = found.wrong()

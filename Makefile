@@ -13,7 +13,7 @@ TEST_PROGRAMS := curl:curl chromium:chromium node:nodejs javac:default-jdk-headl
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_retries.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py \
-  tests/test_http2_peers.py tests/test_tracing.py
+  tests/test_http2_peers.py tests/test_tracing.py tests/test_buffers.py tests/test_caller_faults.py tests/test_overload.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client openssl:openssl
 
@@ -117,6 +117,12 @@ observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with 
 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
+
+overload: build/compiled ## Offer twice what may go at a time, and hold crowds of idle and slow callers (OVERLOAD='--help')
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.overload $(OVERLOAD)
+
+soak: build/compiled ## Mixed calls for HOURS=… (fractions too): memory, descriptors, tasks, reuse, loop lag, what was lost
+	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.endurance --hours $(or $(HOURS),1) $(SOAK)
 
 docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors and alerts anew
 	$(BIN)/python -m proxy.settings.document

@@ -43,6 +43,7 @@ from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
 from proxy.observe.summary import summary
+from proxy.observe.watchdog import Watchdog
 from proxy.overview import Overview
 from proxy.pipeline import Pipeline
 from proxy.planned import Plan
@@ -59,6 +60,7 @@ from proxy.traffic.signs import Suspicion
 from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
 from proxy.verification import Unverified
+from proxy.wire.buffers import Buffers
 from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.wheel import Wheel
 
@@ -106,6 +108,7 @@ class App:
         self._wheel = Wheel(time.monotonic, loop.call_later)
         self._logs = logs
         self._ledger = Ledger()
+        self._buffers = Buffers(settings.limits.buffered)
         self._metrics = Metrics(
             self._pulled(),
             operations=[operation.name for operation in OPERATIONS],
@@ -117,7 +120,8 @@ class App:
         )
         self._incidents = Incidents(time.monotonic)
         self._history = History(self._look, bounds=DURATIONS, clock=time.monotonic, call_later=loop.call_later)
-        self._lag = LoopLag(self._metrics.loop_lagged, clock=time.monotonic, call_later=loop.call_later)
+        self._watchdog = Watchdog(logs.write, clock=time.monotonic)
+        self._lag = LoopLag(self._came_round, clock=time.monotonic, call_later=loop.call_later)
         start = target(settings, configured(settings, _now()))
         self._upstream = Upstream(self._generation(settings, start))
         self._traffic = Traffic(
@@ -148,7 +152,9 @@ class App:
         key = settings.log.hash_key
         hashes = Hashes(key.reveal() if key else None)
         self._report = Report(self._traffic, lambda: self._pipeline.flights, hashes, clock=time.monotonic)
-        self._listener = Listener(self._pipeline, self._wheel, request_table(), *downstream_rules(settings))
+        self._listener = Listener(
+            self._pipeline, self._wheel, request_table(), self._buffers, *downstream_rules(settings)
+        )
         self._switcher = Switcher(
             settings,
             self._upstream,
@@ -210,6 +216,7 @@ class App:
             raise
         self._lag.start()
         self._history.start()
+        self._watchdog.start()
         self._reloader.start()
         await self._make_plan()
         _calm_collector()
@@ -287,6 +294,7 @@ class App:
         return cut_off
 
     async def _end(self) -> None:
+        self._watchdog.stop()
         self._lag.stop()
         self._history.stop()
         await self._reloader.stop()
@@ -333,6 +341,7 @@ class App:
             self._pipeline.follow(routes, self._callers, credentials, for_pipeline)
             self._traffic.follow(for_traffic)
             self._listener.follow(*downstream)
+            self._buffers.most = settings.limits.buffered
             self._observers.follow(*self._observing, access_log)
             self._logs.level = settings.log.level
             self._admin.token = token
@@ -406,6 +415,10 @@ class App:
     def _shared(self, profile: Profile) -> None:
         _LOG.warning("a profile is shared", extra={"fields": self._report.profile(profile)})
 
+    def _came_round(self, late: float) -> None:
+        self._watchdog.show()
+        self._metrics.loop_lagged(late)
+
     def _not_ready(self) -> Sequence[str]:
         return () if self.stage is Stage.SERVING else (self.stage.name.lower(),)
 
@@ -428,6 +441,7 @@ class App:
             "stage": self.stage.name.lower(),
             "uptime_seconds": round(time.monotonic() - self._started_at, 3),
             "settings": self._settings_hash,
+            "tasks": len(asyncio.all_tasks()),
             "reload": self._overview.reload(),
             "upstream": {
                 **self._overview.upstream(),
@@ -437,6 +451,7 @@ class App:
                 "listen": list(self.addresses),
                 "connections": self._listener.connections,
                 "in_flight": self._pipeline.in_flight,
+                "buffered_bytes": self._buffers.held,
             },
             "calls": self._metrics.totals(),
             "last_minute": self._history.recent(),
@@ -493,7 +508,9 @@ class App:
         return AccessLog(self._logs, settings.log.access.mode, settings.log.access.rate)
 
     def _generation(self, settings: Settings, wanted: Target) -> Generation:
-        return generation_of(settings, wanted, self._wheel, self._ledger, ended=self._metrics.connection_closed)
+        return generation_of(
+            settings, wanted, self._wheel, self._ledger, self._buffers, ended=self._metrics.connection_closed
+        )
 
 
 def _now() -> datetime:

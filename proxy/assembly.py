@@ -18,6 +18,7 @@ from proxy.traffic.lanes import Rules as LaneRules
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.upstream import Generation
+from proxy.wire.buffers import Buffers
 from proxy.wire.dialing import tls_context
 from proxy.wire.downstream import Limits, Timeouts
 from proxy.wire.egress import EgressRules, Via
@@ -49,7 +50,13 @@ def hints_of(settings: Settings) -> Mapping[str, str]:
 
 
 def generation_of(
-    settings: Settings, target: Target, wheel: Wheel, ledger: Ledger, *, ended: Callable[[int], None] | None = None
+    settings: Settings,
+    target: Target,
+    wheel: Wheel,
+    ledger: Ledger,
+    buffers: Buffers,
+    *,
+    ended: Callable[[int], None] | None = None,
 ) -> Generation:
     """Build the generation of a target, not open yet. Raises OSError where the CA file cannot be read."""
     upstream = settings.upstream
@@ -60,7 +67,12 @@ def generation_of(
         tls_of(settings) if target.origin.secure else None,
         wheel,
         PoolLimits(
-            connections.warm, connections.max, connections.idle_timeout, connections.max_age, settings.limits.reply
+            connections.warm,
+            connections.max,
+            connections.idle_timeout,
+            connections.max_age,
+            settings.limits.reply,
+            buffers,
         ),
         table=reply_table(allow_browsers=settings.clients.allow_browsers),
         protocol=upstream.protocol,

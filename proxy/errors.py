@@ -8,6 +8,7 @@ so that SDKs parse it (`talon-one-facts.md` §8; their models require `source`).
 
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import ClassVar
 
 import orjson
@@ -22,6 +23,7 @@ class Category(Enum):
 
     BAD_REQUEST = "bad_request"
     REFUSED = "refused"
+    BUFFER = "buffer"
     CIRCUIT = "circuit"
     CONCURRENCY = "concurrency"
     DEPTH = "depth"
@@ -224,6 +226,15 @@ class Busy(Unavailable):
         super().__init__(details, sent=Sent.NO)
 
 
+class BuffersFull(Unavailable):
+    """The bodies that are held take as much memory as they may (`limits.buffered`)."""
+
+    category = Category.BUFFER
+
+    def __init__(self, details: str) -> None:
+        super().__init__(details, sent=Sent.NO)
+
+
 class PacedOut(Unavailable):
     """Too many calls of one endpoint of the Management API wait (`management.rate`)."""
 
@@ -384,18 +395,28 @@ class CallTimeout(UpstreamError):
 
 def to_reply(error: ProxyError) -> Reply:
     """Map an error to the answer its caller gets: Talon.One's error shape, `Proxy-Status`, the outcome."""
-    source = {"parameter": error.parameter} if error.parameter else {}
+    block, body = _told(error.status, error.message, error.token, error.details, error.parameter, error.sent)
+    if error.lines:
+        block += joined(error.lines)
+    return Reply(error.status, block, body, source=Source.PROXY, length=len(body), outcome=error.sent)
+
+
+@lru_cache(maxsize=256)
+def _told(
+    status: int, message: str, token: bytes | None, details: str, parameter: str | None, sent: Sent | None
+) -> tuple[bytes, bytes]:
+    """Give lines and body. Texts are few, and when very many calls are refused each must cost little."""
+    source = {"parameter": parameter} if parameter else {}
     body = orjson.dumps(
         {
-            "message": error.message,
-            "errors": [{"title": error.message, "details": error.details, "source": source}],
-            "StatusCode": error.status,
+            "message": message,
+            "errors": [{"title": message, "details": details, "source": source}],
+            "StatusCode": status,
         }
     )
     lines = [b"Content-Type: application/json"]
-    if error.token is not None:
-        lines.append(b"Proxy-Status: %b; error=%b" % (PSEUDONYM, error.token))
-    if error.sent is not None:
-        lines.append(b"Talon-Proxy-Outcome: %b" % error.sent.value)
-    lines.extend(error.lines)
-    return Reply(error.status, joined(lines), body, source=Source.PROXY, length=len(body), outcome=error.sent)
+    if token is not None:
+        lines.append(b"Proxy-Status: %b; error=%b" % (PSEUDONYM, token))
+    if sent is not None:
+        lines.append(b"Talon-Proxy-Outcome: %b" % sent.value)
+    return joined(lines), body

@@ -167,4 +167,5 @@ def _without(reply: Reply, key: bytes) -> Reply:
         length=reply.length,
         dated=reply.dated,
         stream=reply.stream,
+        share=reply.share,
     )

@@ -109,6 +109,7 @@ class Call:
         "method",
         "operation",
         "request_id",
+        "share",
         "target",
         "timeline",
         "trace",
@@ -120,6 +121,7 @@ class Call:
         self.fields = fields
         self.body = body
         self.timeline = timeline
+        self.share: object = None  # what counts the memory of a large body: it ends with the last who holds the call
         # Told by the pipeline, for whoever observes the end of the call:
         self.request_id = b""
         self.admission = 0  # number in the order of admission
@@ -159,6 +161,7 @@ class Reply:
         "dated",
         "length",
         "outcome",
+        "share",
         "source",
         "status",
         "stream",
@@ -175,6 +178,7 @@ class Reply:
         dated: bool = False,
         outcome: Sent | None = None,
         stream: Stream | None = None,
+        share: object = None,
     ) -> None:
         self.status = status
         self.block = block
@@ -184,6 +188,7 @@ class Reply:
         self.dated = dated  # a `Date` is among the lines
         self.outcome = outcome  # of a call that failed
         self.stream = stream
+        self.share = share  # what counts the memory of a large body: it ends with the last who holds the reply
 
     def doubted(self) -> "Reply":
         """Give the same answer for a call of which nobody knows whether it was executed."""
@@ -197,6 +202,7 @@ class Reply:
             dated=self.dated,
             outcome=Sent.MAYBE,
             stream=self.stream,
+            share=self.share,
         )
 
     def __repr__(self) -> str:

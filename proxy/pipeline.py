@@ -140,6 +140,12 @@ class Pipeline(Tower):
             call.error = error.category.value
             self._answer(call, answer, to_reply(error))
             return None
+        except Exception:
+            # Here, and not in the loop: there it would take the connection along, and the calls on it.
+            _report(call)
+            call.error = InternalError.category.value
+            self._answer(call, answer, to_reply(InternalError(sent=Sent.NO)))
+            return None
         self._admitted += 1
         call.admission = self._admitted
         caller = Caller(call, answer, self._wheel)

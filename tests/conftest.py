@@ -1,4 +1,4 @@
-"""Every test runs on uvloop, as the proxy does, and no error of ours shows a key; files for those that need some."""
+"""Every test runs on uvloop, as the proxy does, no generated one is timed, no error of ours shows a key; some files."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 
 from proxy.errors import ProxyError
 from tests.harness import KEY
+
+# A busy machine is no defect.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_asyncio_loop_factories(

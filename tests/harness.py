@@ -33,6 +33,7 @@ from proxy.traffic.traffic import Rules as TrafficRules
 from proxy.traffic.traffic import Traffic
 from proxy.upstream import DIRECT, Generation
 from proxy.upstream import Upstream as CurrentUpstream
+from proxy.wire.buffers import Buffers
 from proxy.wire.dialing import Wanted, tls_context
 from proxy.wire.downstream import Limits, Timeouts
 from proxy.wire.egress import EgressRules
@@ -224,6 +225,8 @@ class Proxy:
         target: int = 8192,
         body: int = 8 << 20,
         reply: int = 8 << 20,
+        buffered: int = 256 << 20,
+        concurrency: int = 200,
         pipeline: int = 32,
         connections: int = 2000,
         warm: int = 0,
@@ -247,6 +250,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self.witness = Witness()
         self.wheel = Wheel(clock, loop.call_later)
+        self.buffers = Buffers(buffered)
         origin = Origin.parse(url)
         names = keys if keys is not None else {"default": KEY}
         pairs = {name: KeyPair(Secret(key)) for name, key in names.items()}
@@ -255,7 +259,7 @@ class Proxy:
             KeySet(pairs, Secret(management) if management else None, Ledger()),
             tls_context(ca_file, protocol) if origin.secure else None,
             self.wheel,
-            PoolLimits(warm, max_connections, idle_timeout, max_age, reply),
+            PoolLimits(warm, max_connections, idle_timeout, max_age, reply, self.buffers),
             table=reply_table(allow_browsers=allow_browsers),
             protocol=protocol,
             connect_timeout=connect_timeout,
@@ -271,7 +275,8 @@ class Proxy:
         attempts = AttemptRules(
             response_timeout, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
         )
-        self.traffic = Traffic(upstream, TrafficRules(attempts, lanes=lanes), clock=clock, tracer=tracing)
+        rules = TrafficRules(attempts, lanes=lanes, concurrency=concurrency)
+        self.traffic = Traffic(upstream, rules, clock=clock, tracer=tracing)
         self.pipeline = Pipeline(
             Routes(extra=tuple(extra), management=management is not None),
             Callers(hosts=hosts, allow_browsers=allow_browsers),
@@ -284,7 +289,12 @@ class Proxy:
         )
         limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
         self.listener = Listener(
-            self.pipeline, self.wheel, request_table(), limits, timeouts or Timeouts(10.0, 10.0, 30.0, 3600.0)
+            self.pipeline,
+            self.wheel,
+            request_table(),
+            self.buffers,
+            limits,
+            timeouts or Timeouts(10.0, 10.0, 30.0, 3600.0),
         )
         self.port = 0
 

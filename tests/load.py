@@ -48,10 +48,11 @@ class Wire(asyncio.Protocol):
 
 
 class Origin:
-    """Answers with the target it was asked for."""
+    """Answers with the target it was asked for, after `latency` seconds. `under_way`, `most`: calls at a time."""
 
-    def __init__(self) -> None:
-        self.accepted = 0
+    def __init__(self, latency: float = 0.0) -> None:
+        self.latency = latency
+        self.accepted = self.under_way = self.most = 0
         self.port = 0
         self._wires: set[_OriginWire] = set()
         self._server: asyncio.Server
@@ -85,6 +86,16 @@ class _OriginWire(Wire):
         self._origin.accept(self)
 
     def take(self, message: bytes) -> None:
+        origin = self._origin
+        origin.under_way += 1
+        origin.most = max(origin.most, origin.under_way)
+        if origin.latency:
+            asyncio.get_running_loop().call_later(origin.latency, self._answer, message)
+        else:
+            self._answer(message)
+
+    def _answer(self, message: bytes) -> None:
+        self._origin.under_way -= 1
         body = message.split(b" ", 2)[1] + FILLING
         self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from proxy.errors import IncompleteReply, ProxyError
 from proxy.fields import request_table
 from proxy.messages import Answer, Call, Reply, Sent, Source
+from proxy.wire.buffers import Buffers
 from proxy.wire.downstream import LINGER, LINGER_BYTES, Connection, House, Limits, Phase, Timeouts
 from proxy.wire.heads import RequestLimits
 from proxy.wire.rendering import DateLine
@@ -188,7 +189,7 @@ class Bench:
         request = RequestLimits(head=4096, fields=20, target=1024, body=10_000)
         limits = Limits(request, self.pipeline, self.connections)
         date = DateLine(lambda: 0.0)
-        self.house = House(self, self.wheel, request_table(), limits, self.timeouts, date=date)
+        self.house = House(self, self.wheel, request_table(), Buffers(1 << 30), limits, self.timeouts, date=date)
         self.transport = FakeTransport()
         self.connection = Connection(self.house)
         self.connection.connection_made(cast("asyncio.Transport", self.transport))

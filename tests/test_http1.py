@@ -9,6 +9,7 @@ from proxy.errors import BadReply, ConnectionLost, IncompleteReply, ReplyTooLarg
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
 from proxy.wire import connection
+from proxy.wire.buffers import Buffers
 from proxy.wire.connection import Closing
 from proxy.wire.heads import MAX_INTERIM, ReplyParser
 from proxy.wire.http1 import JOIN_BELOW, Connection, State
@@ -32,6 +33,7 @@ class Rig:
         self.connection = Connection(
             self.clock.wheel(),
             reply_limit=limit,
+            buffers=Buffers(1 << 30),
             parser=ReplyParser(reply_table(allow_browsers=False)),
             freed=self.freed.append,
             lost=self.lost.append,

@@ -1,6 +1,8 @@
 """One HTTP/2 connection, without sockets or time: what it does with its exchanges, and what it does not put up with."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +11,7 @@ from proxy.errors import BadReply, ConnectionLost, IncompleteReply, ReplyTooLarg
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
 from proxy.wire import connection, h2frames
+from proxy.wire.buffers import Buffers
 from proxy.wire.connection import Closing
 from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.h2frames import (
@@ -74,6 +77,7 @@ class Rig:
         self.connection = Connection(
             self.clock.wheel(),
             reply_limit=limit,
+            buffers=Buffers(1 << 30),
             blocks=RequestBlocks(b"https"),
             heads=ReplyHeads(reply_table(allow_browsers=False)),
             freed=self.freed.append,
@@ -1063,3 +1067,17 @@ async def test_u10_whether_the_peer_has_closed_is_asked_after_a_rest_only(rig: R
     rig.transport.abort()
     assert rig.connection.hung_up(now)
     socket.close()
+
+
+def test_a_closed_connection_waits_for_no_collector_of_cycles() -> None:
+    rig = Rig()
+    rig.ask()
+    rig.connection.close(Closing.IDLE)
+    rig.lost.clear()
+    left = weakref.ref(rig.connection)
+    gc.disable()
+    try:
+        del rig.connection
+        assert left() is None
+    finally:
+        gc.enable()

@@ -20,6 +20,7 @@ from proxy.errors import ProxyError, ResponseTimeout
 from proxy.fields import reply_table
 from proxy.messages import Reply, Sent
 from proxy.wire import connection
+from proxy.wire.buffers import Buffers
 from proxy.wire.connection import Closing
 from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.http2 import SILENCE, Connection, State
@@ -72,6 +73,7 @@ class Http2Machine(RuleBasedStateMachine):
         self.connection = Connection(
             self.clock.wheel(),
             reply_limit=LIMIT,
+            buffers=Buffers(1 << 30),
             blocks=RequestBlocks(b"https"),
             heads=ReplyHeads(reply_table(allow_browsers=False)),
             freed=self.was_freed,

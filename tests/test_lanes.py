@@ -17,7 +17,7 @@ A15, A28        test_joining: an_answer_that_is_decided_is_not_joined; test_read
 A16, A17        test_joining: a_failure_is_shared; test_outcomes: those_who_share_see_nothing_of_the_conflict
 A18             cannot occur: what was sent ends within upstream.timeouts.response, and is repeated so many times and no
                 more; what was not sent grows no older by waiting
-A19             there is no circuit yet
+A19             test_circuit: those_who_wait_are_told_when_it_opens
 A20, A24        test_joining: each_caller_has_its_own_lines; test_fields: who_shares_an_answer_is_told
 A21             test_joining: calls_that_differ_in_this: the Application is in the fingerprint
 A22, A23        test_pipeline: those_who_share_a_read_too_large, those_who_share_a_write_too_large, who_has_left_reads
@@ -52,12 +52,11 @@ B22, B23        several replicas: later
 B24             test_lanes: the_order_survives_a_switch_of_the_upstream
 B25             test_pipeline: shutting_down_refuses_what_stands_in_line
 B26             test_wheel: after_a_stall_the_loop_reads_once
-B28             the machine that walks at random over all of this has a file of its own
+B28             test_traffic_machine walks at random over all of this; that it finds what is wrong:
+                test_traffic_machine_itself: a_broken_variant
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import orjson
 import pytest
@@ -70,6 +69,7 @@ from proxy.traffic.attempts import Abandoned
 from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.lanes import UNFINISHED_PER_DEPTH
 from proxy.traffic.lanes import Rules as LaneRules
+from tests import table
 from tests.traffic_rig import (
     APPLICATIONS,
     Shop,
@@ -774,14 +774,7 @@ def test_one_caller_who_cannot_be_answered_takes_nothing_from_the_others(
 
 def test_the_table_names_every_edge_case_and_tests_that_exist() -> None:
     assert __doc__ is not None
-    numbers = re.findall(r"\b[AB]\d+\b", __doc__)
-    tests = {path.stem: path.read_text() for path in Path(__file__).parent.glob("test_*.py")}
-    places = re.findall(r"(test_\w+): ((?:[a-z]\w*_\w+(?:,\s+)?)+)", __doc__)
+    expected = [f"A{number}" for number in range(1, 34)] + [f"B{number}" for number in range(1, 29)]
 
-    assert sorted(numbers) == sorted(
-        [f"A{number}" for number in range(1, 34)] + [f"B{number}" for number in range(1, 29)]
-    )
-    assert len(places) > 50
-    for file, names in places:
-        for name in re.split(r",\s+", names):
-            assert f"def test_{name}" in tests[file], (file, name)
+    assert table.numbers(__doc__, "AB") == sorted(expected)
+    assert table.wrong(__doc__) == []

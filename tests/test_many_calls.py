@@ -1,12 +1,15 @@
 """The short form of `tests.soak`: many calls, few connections, nothing lost, nothing kept."""
 
 import gc
+from pathlib import Path
 
 import pytest
 
 from proxy.messages import Call
 from proxy.traffic.lanes import Rules as LaneRules
-from tests.harness import running
+from proxy.wire import downstream, http1
+from tests.certificates import Authority
+from tests.harness import OK, Proxy, Upstream, running, until
 from tests.load import whole
 from tests.soak import WARM, soak
 
@@ -47,6 +50,36 @@ async def test_calls_leave_nothing_that_only_the_collector_of_cycles_would_find(
         finally:
             gc.enable()
         await client.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_connections_leave_nothing_that_only_the_collector_of_cycles_would_find(
+    tls: bool, tmp_path: Path
+) -> None:
+    """It looks so seldom here that they, and the 50 kB that TLS holds for each, would add up for hours."""
+
+    def kept() -> int:
+        return sum(isinstance(thing, http1.Connection | downstream.Connection) for thing in gc.get_objects())
+
+    authority = Authority(tmp_path)
+    upstream = await Upstream().start(authority.sign("127.0.0.1").server() if tls else None)
+    upstream.answer = lambda _: OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{upstream.port}"
+    proxy = await Proxy(url, ca_file=authority.file if tls else None, protocol="http/1.1").start()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(20):
+            assert b"200 OK" in await proxy.ask(
+                b"GET /v2/customer_sessions/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number
+            )
+        assert len(upstream.lines) == 20
+        await until(lambda: not proxy.listener.connections)
+        await until(lambda: kept() <= 2)  # what some frame still holds
+    finally:
+        gc.enable()
+        await proxy.stop()
+        await upstream.stop()
 
 
 @pytest.mark.parametrize(

@@ -275,6 +275,20 @@ async def test_a_defect_of_ours_is_answered_without_its_text(
     assert len(caller.answers) == 1
 
 
+async def test_a_defect_that_shows_before_there_is_a_flight_is_answered_too(
+    rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it takes the caller's connection along, with all calls on it."""
+    monkeypatch.setattr("proxy.pipeline.keys.names", crash)
+    caller = rig.submit()
+
+    assert caller.waiter is None
+    assert caller.failure == (500, b"proxy_internal_error", b"not-sent")
+    assert caller.call.error == "internal"
+    assert "a secret detail" in caplog.text
+    assert rig.pipeline.in_flight == 0
+
+
 async def test_an_answer_that_comes_after_a_defect_is_dropped(
     rig: Rig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

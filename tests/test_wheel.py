@@ -1,5 +1,6 @@
 """The wheel: alarms ring once, never early, at most a tick late."""
 
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -188,6 +189,23 @@ STEPS = st.lists(
     ),
     max_size=40,
 )
+
+
+def test_an_alarm_that_has_ended_never_rings_again_and_holds_nobody() -> None:
+    bench, rung = Bench(), list[str]()
+
+    def ring() -> None:
+        rung.append("rung")
+
+    held = sys.getrefcount(ring)
+    alarm = bench.wheel.alarm(ring)
+    alarm.set(1001.0)
+    alarm.end()
+    alarm.set(1003.0)
+    bench.time.pass_by(5)
+
+    assert rung == []
+    assert sys.getrefcount(ring) == held
 
 
 @settings(deadline=None)

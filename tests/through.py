@@ -31,6 +31,7 @@ from proxy.traffic.traffic import Traffic
 from proxy.upstream import State as Serving
 from proxy.upstream import Upstream
 from proxy.wire import connection, downstream, http1
+from proxy.wire.buffers import Buffers
 from proxy.wire.downstream import House, Limits, Phase, Timeouts
 from proxy.wire.heads import ReplyParser, RequestLimits
 from proxy.wire.wheel import Wheel
@@ -76,7 +77,12 @@ class TalonOne:
 
     def _open(self) -> http1.Connection:
         opened = http1.Connection(
-            self._wheel, reply_limit=1 << 20, parser=self._parser, freed=self._freed, lost=lambda _: None
+            self._wheel,
+            reply_limit=1 << 20,
+            buffers=Buffers(1 << 30),
+            parser=self._parser,
+            freed=self._freed,
+            lost=lambda _: None,
         )
         opened.connection_made(_Wire(lambda data: self._hear(opened, data)))
         return opened
@@ -223,7 +229,12 @@ class Through:
             rules=PipelineRules(15.0, coalescing=False),
         )
         self.house = House(
-            self.pipeline, wheel, request_table(), Limits(limits, pipeline, 1000), Timeouts(10.0, 10.0, 30.0, 3600.0)
+            self.pipeline,
+            wheel,
+            request_table(),
+            Buffers(1 << 30),
+            Limits(limits, pipeline, 1000),
+            Timeouts(10.0, 10.0, 30.0, 3600.0),
         )
         self.speaking: CallerConnection | None = None
 

@@ -100,8 +100,9 @@ UNKNOWN_OUTCOMES = Family(
 REFUSED = Family(
     "talon_proxy_refused_total",
     "Calls and connections that this proxy did not take; reason: depth (too many writes of one session or profile"
-    " wait), concurrency (too many calls or connections), circuit (Talon.One could not be reached lately), pacing (too"
-    " many calls of one endpoint of the Management API wait), draining (shutting down)",
+    " wait), concurrency (too many calls or connections), buffer (bodies take as much memory as they may), circuit"
+    " (Talon.One could not be reached lately), pacing (too many calls of one endpoint of the Management API wait),"
+    " draining (shutting down)",
     ("reason",),
 )
 UPSTREAM_ERRORS = Family(

@@ -56,6 +56,7 @@ class Logs:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._capacity = capacity
         self._ended = False
+        self._taking = threading.RLock()  # against other threads; taken again by what the collector logs meanwhile
         self._taken = 0  # characters; only those who log change it
         self._refused = 0
         self._writer: threading.Thread | None = None
@@ -130,11 +131,12 @@ class Logs:
             self._refused += 1
 
     def _put(self, line: str) -> None:
-        if self._ended or self._taken - self._written + len(line) > self._capacity:
-            self._refused += 1
-        else:
-            self._taken += len(line)
-            self._lines.put(line)
+        with self._taking:
+            if self._ended or self._taken - self._written + len(line) > self._capacity:
+                self._refused += 1
+            else:
+                self._taken += len(line)
+                self._lines.put(line)
 
     # --- the writer's thread ---
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from proxy.errors import Category, Draining, ProxyError, Unavailable
+from proxy.errors import Category, ProxyError, Unavailable
 from proxy.messages import Call, Reply, Sent, Source, Timeline, Trace
 from proxy.observe import families
 from proxy.observe.exposition import Exposition, Labels, Shown
@@ -26,7 +26,14 @@ ODD_STATUS: Final = 0  # stands for every status that HTTP does not know
 PHASES = ("read", "lane", "gate", "pool", "connect", "tls", "ttfb", "body", "write")
 REFUSALS = tuple(
     category.value
-    for category in (Category.DEPTH, Category.CONCURRENCY, Category.CIRCUIT, Category.PACING, Category.DRAINING)
+    for category in (
+        Category.DEPTH,
+        Category.CONCURRENCY,
+        Category.BUFFER,
+        Category.CIRCUIT,
+        Category.PACING,
+        Category.DRAINING,
+    )
 )
 CONNECTION_STATES = ("opening", "active", "idle", "held")
 PROTOCOLS = ("http/1.1", "h2")
@@ -242,7 +249,9 @@ class Metrics:
         """A message that never became a call was answered."""
         self._count_first(self._other.from_proxy, reply.status, "")
         if isinstance(error, Unavailable):
-            self._refused["draining" if isinstance(error, Draining) else "concurrency"] += 1
+            # `refused` is of connections, too many of them.
+            reason = error.category.value
+            self._refused[reason if reason in self._refused else "concurrency"] += 1
 
     def abandoned(self, call: Call, sent: Sent) -> None:
         """A caller left before its answer; one that had been sent is also `finished` when it lands."""

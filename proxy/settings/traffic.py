@@ -78,4 +78,7 @@ class Limits(Section):
     concurrency: Count = setting(200, "Calls to Talon.One at a time.")
     connections: Count = setting(2000, "Connections of callers at a time.")
     pipeline: Count = setting(32, "Requests of one connection that are read ahead of their answers.")
-    buffered: Size = setting(256 * MIB, "Bodies of all requests and answers that are held at a time.")
+    buffered: Size = setting(
+        256 * MIB,
+        "All bodies over 16 KiB that are held at a time; beyond it, requests get 503 and answers are streamed.",
+    )

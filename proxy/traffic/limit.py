@@ -1,8 +1,8 @@
 """The limit on how many exchanges are under way with Talon.One at a time (`limits.concurrency`).
 
 Entered last, after lanes and gates, so that a call that waits for its turn takes nobody's place; left when an attempt
-ends, so that a back-off takes none either. First come, first served. As many may wait as may go; while that many wait,
-new calls are refused at once rather than late.
+ends, so that a back-off takes none either. First come, first served. As many may wait as may go, so that a wait is
+about as long as an exchange, however many call; while that many wait, new calls are refused at once rather than late.
 """
 
 from collections import deque

@@ -22,6 +22,7 @@ import httptools
 from proxy.errors import (
     BadMessage,
     BodyTooLarge,
+    BuffersFull,
     DownstreamError,
     ProxyError,
     ReplyTooLarge,
@@ -31,6 +32,7 @@ from proxy.errors import (
     to_reply,
 )
 from proxy.messages import Answer, Call, Reply, Source, Timeline
+from proxy.wire.buffers import SMALL, Buffers, Share
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
 from proxy.wire.fieldtable import FieldTable
 from proxy.wire.heads import (
@@ -109,6 +111,7 @@ class House:
         handler: Handler,
         wheel: Wheel,
         table: FieldTable,
+        buffers: Buffers,
         limits: Limits,
         timeouts: Timeouts,
         *,
@@ -116,6 +119,7 @@ class House:
     ) -> None:
         self.handler = handler
         self.wheel = wheel
+        self.buffers = buffers
         self.date = date or DateLine()
         self.draining = False
         self.connections: set[Connection] = set()
@@ -202,6 +206,8 @@ class Connection(asyncio.Protocol):
         self._arrived = 0.0
         self._request: RequestHead | None = None
         self._pieces: list[bytes] = []
+        self._held = 0  # bytes of these
+        self._share: Share | None = None  # of a large body
         self._missing = 0  # bytes of a body with a length
         self._decoder: ChunkedDecoder | None = None
         self._continue_owed = False
@@ -216,6 +222,7 @@ class Connection(asyncio.Protocol):
         self._slots: deque[_Slot] = deque()
         self._blocked = False  # the caller does not read
         self._unblocked: asyncio.Future[None] | None = None
+        self._untaken: list[object] = []  # shares of large answers that wait for that
         self._writing = house.wheel.alarm(self._write_timeout)
         self._pump: asyncio.Task[None] | None = None
         self._half_closed = False
@@ -277,10 +284,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget everything; callers still unanswered have left."""
-        self._reading.clear()
-        self._writing.clear()
+        self._reading.end()
+        self._writing.end()
         self._house.forget(self)
         self._drop_unread()
+        self._untaken.clear()
         self.phase = Phase.CLOSED
         if self._pump is not None:
             self._pump.cancel()
@@ -325,6 +333,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The caller reads again."""
         self._blocked = False
+        self._untaken.clear()
         self._writing.clear()
         if self.phase is Phase.LINGER or self._transport.is_closing():
             self._bound_writing()
@@ -354,7 +363,7 @@ class Connection(asyncio.Protocol):
                     position = self._take_body(data, position)
                 else:
                     return  # after the last call nothing counts
-        except DownstreamError as error:
+        except (DownstreamError, BuffersFull) as error:
             self._refuse(error)
         finally:
             self._more = False
@@ -377,6 +386,8 @@ class Connection(asyncio.Protocol):
         if not request.fields.chunked and body_end <= len(data):
             # As nearly every call: whole in one piece.
             self._more = body_end < len(data)
+            if request.length > SMALL:
+                self._count(request.length)
             self._complete(request, data[end:body_end], self._arrived)
             return body_end
         self._take_head(request)
@@ -442,13 +453,15 @@ class Connection(asyncio.Protocol):
         end = position + self._missing
         size = len(data)
         if end > size:
-            self._pieces.append(data[position:])
+            self._keep(data[position:])
             self._missing -= size - position
             return size
         body = data[position:end]
         if self._pieces:
-            body = b"".join((*self._pieces, body))
-            self._pieces = []
+            self._keep(body)
+            body = self._kept()
+        elif len(body) > SMALL:
+            self._count(len(body))
         self._more = end < size
         self._complete_body(body)
         return end
@@ -461,16 +474,33 @@ class Connection(asyncio.Protocol):
             raise BadMessage("The body is not chunked as RFC 9112 §7.1 has it") from error
         if pieces:
             # Held as one: a body in chunks of one byte would take forty times its size.
-            self._pieces.append(b"".join(pieces))
+            self._keep(b"".join(pieces))
         if decoder.announced > self._house.limits.request.body:
             raise BodyTooLarge("The body is larger than limits.body")
         if decoder.done:
             self._decoder = None
-            body = b"".join(self._pieces)
-            self._pieces = []
             self._more = position < len(data)
-            self._complete_body(body)
+            self._complete_body(self._kept())
         return position
+
+    def _keep(self, piece: bytes) -> None:
+        """Hold a piece of a body. Raises BuffersFull."""
+        self._held += len(piece)
+        if self._held > SMALL:
+            self._count(self._held)
+        self._pieces.append(piece)
+
+    def _kept(self) -> bytes:
+        """Give the body that came in pieces."""
+        pieces, self._pieces, self._held = self._pieces, [], 0
+        return b"".join(pieces)
+
+    def _count(self, size: int) -> None:
+        """Count what is held of a large body. Raises BuffersFull."""
+        if self._share is None:
+            self._share = self._house.buffers.share()
+        if not self._share.hold(size):
+            raise BuffersFull("The bodies under way take as much memory as they may (limits.buffered)")
 
     def _complete_body(self, body: bytes) -> None:
         request, self._request = self._request, None
@@ -482,6 +512,8 @@ class Connection(asyncio.Protocol):
         """A call is whole: hand it on."""
         fields = request.fields
         call = Call(request.method, request.target, fields, body, Timeline(self._arrived, now))
+        if self._share is not None:
+            call.share, self._share = self._share, None
         slot = _Slot(self, call, closes=fields.closes, old=fields.old)
         self._slots.append(slot)
         self.phase = Phase.LAST if fields.closes else Phase.IDLE
@@ -559,6 +591,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
+        if reply.share is not None and self._blocked:
+            self._untaken.append(reply.share)
 
     def _persistence(self, slot: _Slot) -> bytes:
         # Not with a call behind this one: that one is accepted, and closes.
@@ -689,6 +723,8 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.LAST
         self._backlog = b""
         self._pieces = []
+        self._held = 0
+        self._share = None
         self._decoder = None
         self._continue_owed = False
         self._head = bytearray()

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge
 from proxy.messages import Reply, Sent, Source
+from proxy.wire.buffers import SMALL, Buffers, Share
 from proxy.wire.connection import Exchange
 from proxy.wire.heads import MAX_INTERIM, ReplyHead, bad_reply
 from proxy.wire.replystream import ReplyStream
@@ -36,6 +37,7 @@ class Stream:
     """One exchange under way; a `replystream.Feed` for an answer that is too large to hold."""
 
     __slots__ = (
+        "_buffers",
         "_carrier",
         "_expected",
         "_head",
@@ -43,6 +45,7 @@ class Stream:
         "_interim",
         "_pieces",
         "_reply_limit",
+        "_share",
         "body",
         "credit",
         "due",
@@ -63,6 +66,7 @@ class Stream:
         *,
         carrier: Carrier,
         reply_limit: int,
+        buffers: Buffers,
         window: int,
         timeout: float,
         due: float,
@@ -81,11 +85,13 @@ class Stream:
         self.reply_stream: ReplyStream | None = None
         self._carrier = carrier
         self._reply_limit = reply_limit
+        self._buffers = buffers
         self._head: ReplyHead | None = None
         self._interim = 0
         self._expected: int | None = None  # bytes of body still to come, where a length was told
         self._pieces: list[bytes] = []
         self._held = 0
+        self._share: Share | None = None  # of a large body
 
     def __repr__(self) -> str:
         return f"<Stream {self.number} unwritten={self.unwritten} held={self._held}>"
@@ -140,8 +146,14 @@ class Stream:
             return
         self._pieces.append(piece)
         self._held += len(piece)
-        if self._held > self._reply_limit:
+        if self._held > self._reply_limit or (self._held > SMALL and not self._count()):
             self._start_stream()
+
+    def _count(self) -> bool:
+        """Count what is held of a large body; False: there is no room for it."""
+        if self._share is None:
+            self._share = self._buffers.share()
+        return self._share.hold(self._held)
 
     def check_whole(self) -> None:
         """See that nothing is missing at the end. Raises ProxyError."""
@@ -172,7 +184,7 @@ class Stream:
         head = self._head
         assert head is not None
         if not self.exchange.may_stream:
-            raise ReplyTooLarge("The answer is larger than limits.reply")
+            raise ReplyTooLarge("The answer is larger than limits.reply, or than what limits.buffered leaves")
         stream = self.reply_stream = ReplyStream(self)
         for piece in self._pieces:
             stream.put(piece)
@@ -189,6 +201,7 @@ class Stream:
             length=length,
             dated=head.fields.dated,
             stream=stream,
+            share=self._share,
         )
 
     # --- a feed of pieces ---

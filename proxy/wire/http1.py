@@ -17,6 +17,7 @@ import httptools
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge, ResponseTimeout
 from proxy.messages import Reply, Sent, Source, Timeline
 from proxy.wire import connection
+from proxy.wire.buffers import SMALL, Buffers, Share
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
 from proxy.wire.connection import HTTP1, POLITE, Closing, Exchange
 from proxy.wire.heads import MAX_FIELD, MAX_INTERIM, MAX_REPLY_HEAD, ReplyHead, ReplyParser, bad_reply, reply_probe
@@ -47,12 +48,14 @@ class Connection(connection.Connection):
         wheel: Wheel,
         *,
         reply_limit: int,
+        buffers: Buffers,
         parser: ReplyParser,
         freed: Callable[[connection.Connection], None],
         lost: Callable[[connection.Connection], None],
     ) -> None:
         super().__init__(wheel, freed=freed, lost=lost)
         self._reply_limit = reply_limit
+        self._buffers = buffers
         self._parser = parser
         self.state = State.OPENING
         self._alarm = wheel.alarm(self._alarmed)
@@ -73,6 +76,7 @@ class Connection(connection.Connection):
         self._decoder: ChunkedDecoder | None = None
         self._pieces: list[bytes] = []
         self._held = 0
+        self._share: Share | None = None  # of a large body
         self._stream: ReplyStream | None = None
 
     def __repr__(self) -> str:
@@ -277,8 +281,14 @@ class Connection(connection.Connection):
             return
         self._pieces.append(piece)
         self._held += len(piece)
-        if self._held > self._reply_limit:
+        if self._held > self._reply_limit or (self._held > SMALL and not self._count(self._held)):
             self._start_stream()
+
+    def _count(self, size: int, *, anyway: bool = False) -> bool:
+        """Count what is held of a large body; False: there is no room for it."""
+        if self._share is None:
+            self._share = self._buffers.share()
+        return self._share.hold(size, anyway=anyway)
 
     def _start_stream(self) -> None:
         """The reply is too large to hold: hand over what there is, and the rest as it is read."""
@@ -286,14 +296,14 @@ class Connection(connection.Connection):
         assert exchange is not None
         assert head is not None
         if not exchange.may_stream:
-            raise ReplyTooLarge("The answer is larger than limits.reply")
+            raise ReplyTooLarge("The answer is larger than limits.reply, or than what limits.buffered leaves")
         self._stream = ReplyStream(self)
         for piece in self._pieces:
             self._stream.put(piece)
         self._pieces = []
         self._await_piece()
         self._timeline.answered = self._clock()
-        exchange.answered(self._reply(head, b"", head.length, stream=self._stream))
+        exchange.answered(self._reply(head, b"", head.length, self._share, self._stream))
 
     def _await_piece(self) -> None:
         """Each piece of a stream gets the time a whole answer has: nobody knows how long a large one may take."""
@@ -331,14 +341,19 @@ class Connection(connection.Connection):
         exchange = self._exchange
         assert exchange is not None
         now = self._timeline.answered = self._clock()
+        if len(body) > SMALL:
+            self._count(len(body), anyway=True)
+        share = self._share
         self._free(head, now, reusable=reusable)
         if head.status == 204:
             length = None
         else:
             length = head.length if exchange.method == b"HEAD" or head.status == 304 else len(body)
-        exchange.answered(self._reply(head, body, length))
+        exchange.answered(self._reply(head, body, length, share))
 
-    def _reply(self, head: ReplyHead, body: bytes, length: int | None, stream: ReplyStream | None = None) -> Reply:
+    def _reply(
+        self, head: ReplyHead, body: bytes, length: int | None, share: Share | None, stream: ReplyStream | None = None
+    ) -> Reply:
         return Reply(
             head.status,
             head.fields.block,
@@ -347,6 +362,7 @@ class Connection(connection.Connection):
             length=length,
             dated=head.fields.dated,
             stream=stream,
+            share=share,
         )
 
     def _free(self, head: ReplyHead, now: float, *, reusable: bool) -> None:
@@ -401,7 +417,7 @@ class Connection(connection.Connection):
             return
         self.state = State.CLOSED
         self.slots = 0
-        self._alarm.clear()
+        self._alarm.end()
         if self._exchange is not None:
             error: ProxyError
             if self._timeline.first_byte:

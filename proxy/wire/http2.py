@@ -23,6 +23,7 @@ from typing import Final, cast
 from proxy.errors import BadReply, ConnectionLost, ProxyError, ResponseTimeout
 from proxy.messages import Reply, Sent
 from proxy.wire import connection, h2frames
+from proxy.wire.buffers import Buffers
 from proxy.wire.connection import HTTP2, POLITE, Closing, Exchange
 from proxy.wire.h2fields import ReplyHeads, RequestBlocks, check_trailers
 from proxy.wire.h2frames import LEAST_FRAME, MOST_FRAME, MOST_STREAM, MOST_WINDOW, Code, Frame, Setting, Violation
@@ -69,6 +70,7 @@ class Connection(connection.Connection):
         wheel: Wheel,
         *,
         reply_limit: int,
+        buffers: Buffers,
         blocks: RequestBlocks,
         heads: ReplyHeads,
         freed: Callable[[connection.Connection], None],
@@ -79,6 +81,7 @@ class Connection(connection.Connection):
         super().__init__(wheel, freed=freed, lost=lost)
         self._changed = changed
         self._reply_limit = reply_limit
+        self._buffers = buffers
         self._blocks = blocks
         self._heads = heads
         self.state = State.OPENING
@@ -166,6 +169,7 @@ class Connection(connection.Connection):
             body,
             carrier=self,
             reply_limit=self._reply_limit,
+            buffers=self._buffers,
             window=self._stream_window,
             timeout=timeout,
             due=due,
@@ -623,8 +627,8 @@ class Connection(connection.Connection):
             return
         self.state = State.CLOSED
         self.slots = 0
-        self._alarm.clear()
-        self._pulse.clear()
+        self._alarm.end()
+        self._pulse.end()
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
         streams = list(self._streams.values())

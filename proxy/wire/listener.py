@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from proxy.wire.buffers import Buffers
 from proxy.wire.downstream import Connection, Handler, House, Limits, Timeouts
 from proxy.wire.fieldtable import FieldTable
 from proxy.wire.wheel import Wheel
@@ -61,8 +62,16 @@ class CannotListen(OSError):
 class Listener:
     """Accepts callers; owns their connections."""
 
-    def __init__(self, handler: Handler, wheel: Wheel, table: FieldTable, limits: Limits, timeouts: Timeouts) -> None:
-        self.house = House(handler, wheel, table, limits, timeouts)
+    def __init__(
+        self,
+        handler: Handler,
+        wheel: Wheel,
+        table: FieldTable,
+        buffers: Buffers,
+        limits: Limits,
+        timeouts: Timeouts,
+    ) -> None:
+        self.house = House(handler, wheel, table, buffers, limits, timeouts)
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
 

@@ -13,14 +13,16 @@ import asyncio
 import contextlib
 import logging
 import random
+import sys
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from proxy.errors import ConnectionLost, InternalError, ProxyError
 from proxy.messages import Sent
 from proxy.wire import http1, http2
+from proxy.wire.buffers import Buffers
 from proxy.wire.connection import HTTP1, HTTP2, Closing, Connection
 from proxy.wire.demand import EBB, Demand
 from proxy.wire.dialing import Dialer, Opened
@@ -44,13 +46,17 @@ REPLACE_BEFORE: Final = 1.0  # seconds before an idle connection is given up; of
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """Settings `upstream.connections.*`; times in seconds, `reply` in bytes. `warm` = 0: none is opened ahead."""
+    """Settings `upstream.connections.*`; times in seconds, `reply` in bytes. `warm` = 0: none is opened ahead.
+
+    `buffers`: what bounds all bodies together.
+    """
 
     warm: int
     max: int
     idle_timeout: float
     max_age: float
     reply: int
+    buffers: Buffers = field(default_factory=lambda: Buffers(sys.maxsize))
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,11 +344,17 @@ class Pool:
         reply_limit = self._limits.reply
         if protocol == HTTP1:
             return http1.Connection(
-                self._wheel, reply_limit=reply_limit, parser=self._parser, freed=self._freed, lost=self._lost
+                self._wheel,
+                reply_limit=reply_limit,
+                buffers=self._limits.buffers,
+                parser=self._parser,
+                freed=self._freed,
+                lost=self._lost,
             )
         return http2.Connection(
             self._wheel,
             reply_limit=reply_limit,
+            buffers=self._limits.buffers,
             blocks=self._blocks,
             heads=self._heads,
             freed=self._freed,

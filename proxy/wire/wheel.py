@@ -63,6 +63,18 @@ class Alarm(Deadline):
         """See `Deadline.ring`."""
         self._callback()
 
+    def end(self) -> None:
+        """Ring never again, and forget who is called: owner and alarm would be a cycle for the collector to find.
+
+        It looks so seldom that a thousand closed connections, with all that TLS holds, would wait for it.
+        """
+        self.clear()
+        self._callback = _nobody
+
+
+def _nobody() -> None:
+    """Stand where the owner of an alarm stood."""
+
 
 class Wheel:
     """Slots of one tick each; the loop's timer stands at the earliest occupied one, so an idle proxy sleeps."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from proxy.errors import UpstreamError
 from proxy.fields import reply_table
 from proxy.wire import h2frames
+from proxy.wire.buffers import Buffers
 from proxy.wire.h2fields import ReplyHeads, RequestBlocks
 from proxy.wire.h2frames import HEAD, LEAST_FRAME, PREFACE
 from proxy.wire.hpack import string
@@ -62,6 +63,7 @@ async def _play(parts: list[bytes]) -> Told:
     connection = Connection(
         FakeClock().wheel(),
         reply_limit=LIMIT,
+        buffers=Buffers(1 << 30),
         blocks=RequestBlocks(b"https"),
         heads=ReplyHeads(reply_table(allow_browsers=False)),
         freed=lambda _: None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from proxy.errors import UpstreamError
 from proxy.fields import reply_table
 from proxy.messages import Reply
+from proxy.wire.buffers import Buffers
 from proxy.wire.heads import ReplyParser
 from proxy.wire.http1 import Connection, State
 from proxy.wire.rendering import LAST_CHUNK, DateLine, chunk, has_body, render_head
@@ -50,7 +51,14 @@ async def _check(data: bytes) -> None:
 async def _play(parser: ReplyParser, method: bytes, parts: list[bytes], *, ends: bool) -> Told:
     freed: list[object] = []
     lost: list[object] = []
-    connection = Connection(FakeClock().wheel(), reply_limit=LIMIT, parser=parser, freed=freed.append, lost=lost.append)
+    connection = Connection(
+        FakeClock().wheel(),
+        reply_limit=LIMIT,
+        buffers=Buffers(1 << 30),
+        parser=parser,
+        freed=freed.append,
+        lost=lost.append,
+    )
     connection.connection_made(FakeTransport())
     asked = Asked(method).send_on(connection)
     for part in parts:

@@ -53,6 +53,7 @@ class Timeline:
     joined = False  # the exchange was another call's; `upstream` is the wait for its answer
     reused = False  # the connection had served before
     protocol = ""  # that it spoke, as ALPN has it
+    opens = False  # the first call of its caller's connection
 
     def __init__(self, arrived: float, complete: float) -> None:
         self.arrived = arrived  # first byte of the head

@@ -11,7 +11,7 @@ TEST_PROGRAMS := curl:curl chromium:chromium node:nodejs javac:default-jdk-headl
   nginx:nginx-light haproxy:haproxy prometheus:prometheus promtool:prometheus systemd-analyze:systemd
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
-  tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py tests/test_http2_peers.py
+  tests/test_many_calls.py tests/test_serve.py tests/test_routes.py tests/test_checklist_live.py tests/test_http2_faults.py tests/test_http2_peers.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy wrk:wrk openssl:openssl
 
@@ -95,6 +95,9 @@ bench: build/compiled bench-packages ## Measure against nginx and HAProxy: CPU p
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
 
+checklist: .venv/.test ## Ten minutes of a mixed shop with the checklist on: memory, CPU, verdicts (CHECKLIST_ARGS='--minutes 1')
+	$(BIN)/python -m tests.checklist_soak $(CHECKLIST_ARGS)
+
 switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
 	$(BIN)/python -m tests.switches $(SWITCHES)
 
@@ -109,11 +112,12 @@ observe: .venv/.test test-packages ## Run a shop, proxies and a Prometheus with 
 chaos: build/compiled ## Send 20,000 writes from callers who leave to a Talon.One that misbehaves (CHAOS_ARGS='--help')
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.chaos $(CHAOS_ARGS)
 
-docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors and alerts anew
+docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors and alerts and checklist rules anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document
 	$(BIN)/python -m proxy.observe.errortable
 	$(BIN)/python -m tests.alerts
+	$(BIN)/python -m proxy.talon.checklist.document
 
 lock: .venv/.test ## Resolve the dependencies anew
 	$(BIN)/python -m pip install -q uv

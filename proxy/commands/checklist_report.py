@@ -82,13 +82,18 @@ def text(told: Json, baseline: Json | None, _: Verdict) -> str:
 
 
 def _fix(number: int, rule: Json) -> Iterator[str]:
-    yield f"  {number}. {rule['title']} ({_word(rule)}, {often(rule)})"
+    yield from textwrap.wrap(
+        f"{number}. {rule['title']} ({_word(rule)}, {often(rule)})",
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="     ",
+    )
     for part in (rule["text"], *_particulars(rule), f"→ {rule['remedy']}"):
         yield from textwrap.wrap(part, WIDTH, initial_indent="     ", subsequent_indent="     ")
 
 
 def _particulars(rule: Json) -> Iterator[str]:
-    if rule["why"]:
+    if rule["why"] and rule["counted"]:
         yield f"Here: {rule['why']}."
     if names := _names(rule):
         yield f"Seen: {names}."
@@ -117,6 +122,8 @@ def _change(rule: Json, baseline: Json | None) -> str:
 def often(rule: Json) -> str:
     """Say in a few words how often."""
     checked, broken = rule["checked"], rule["broken"]
+    if not rule["counted"]:
+        return str(rule["why"])
     if rule["verdict"] == Verdict.UNSEEN.value:
         if checked >= rule["least"]:
             return "needs a day of calls"

@@ -28,6 +28,7 @@ const ranked = (rows) => rows.sort((one, other) => other[1][0] - one[1][0]).slic
 
 /** Say in a few words how often. */
 function often(rule) {
+  if (!rule.counted) return rule.broken ? "no" : "yes";
   if (rule.verdict === "unseen" && rule.checked >= rule.least) return "needs a day";
   if (rule.verdict === "unseen") return rule.checked ? `${count(rule.checked)} of ${count(rule.least)} needed` : "";
   if (!rule.broken) return `${count(rule.checked)} checked`;
@@ -77,8 +78,8 @@ function evidence(rule) {
   if (rule.reason) parts.push(make("p", {}, make("strong", {}, "Acknowledged: "), rule.reason));
   if (rule.why) parts.push(make("p", {}, make("strong", {}, "Here: "), ...prose(rule.why)));
   parts.push(make("p", { class: "do" }, ...prose(rule.remedy)));
-  const facts = [["Checked", count(rule.checked)], ["Broken", `${count(rule.broken)}${rule.broken ? ` (${percent(rule.share)})` : ""}`]];
-  if (rule.verdict === "unseen") facts.push(["Needs", rule.checked < rule.least ? `${count(rule.least)} to judge by` : "a day of calls, and 100 sessions"]);
+  const facts = rule.counted ? [["Checked", count(rule.checked)], ["Broken", `${count(rule.broken)}${rule.broken ? ` (${percent(rule.share)})` : ""}`]] : [];
+  if (rule.verdict === "unseen" && rule.counted) facts.push(["Needs", rule.checked < rule.least ? `${count(rule.least)} to judge by` : "a day of calls, and 100 sessions"]);
   if (rule.first) facts.push(["Seen", `${moment(rule.first)} to ${moment(rule.last)}`]);
   if (rule.seconds) facts.push(["Time it took", span(rule.seconds)]);
   if (rule.examples.length) facts.push(["Request ids", make("span", { class: "code" }, rule.examples.join(", "))]);
@@ -151,14 +152,24 @@ function unfold() {
   }
 }
 
+let timer = null;
+let asking = false;
+
 async function look() {
+  clearTimeout(timer);
+  if (asking) return;
+  asking = true;
   try {
     show(await ask("checklist.json"));
   } catch (error) {
     if (error instanceof Locked) return unlock(begin);
-    miss(error.message === "it answers 404" ? "The checklist is off (checklist.enabled)." : `The proxy does not answer: ${error.message}.`);
+    // What the browser throws of a network, and what `ask` says of an answer; anything else is a defect of this page.
+    if (!(error instanceof TypeError || error instanceof DOMException || /^it answers/.test(error.message))) throw error;
+    miss(error.message === "it answers 404" ? "The checklist is off (checklist.enabled)." : "The proxy does not answer. This page goes on asking.");
+  } finally {
+    asking = false;
+    if (at("unlock").hidden) timer = setTimeout(look, EVERY);
   }
-  setTimeout(look, EVERY);
 }
 
 async function begin() {
@@ -167,4 +178,6 @@ async function begin() {
 }
 
 addEventListener("hashchange", unfold);
+// Nobody looks at a hidden page: it asks again when it is looked at.
+document.addEventListener("visibilitychange", () => document.hidden ? clearTimeout(timer) : at("unlock").hidden && look());
 begin();

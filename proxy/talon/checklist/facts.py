@@ -97,7 +97,8 @@ class Facts:
         self.session_is_email = session is not None and names.is_email(session)
         self.session_is_profile = bool(session) and session == profile
         self.profile_named = bool(profile)
-        self.session = self._id(session)
+        # Sessions belong to an Application, profiles to all of an environment.
+        self.session = self._id(f"{self.application}/{session}") if session else ""
         self.profile = self._id(profile)
 
     def _id(self, text: str | None) -> str:

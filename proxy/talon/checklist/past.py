@@ -18,7 +18,7 @@ SHARED_AFTER, SHARED_WITHIN = 8, 600.0  # sessions and seconds, as `lanes.shared
 BURST = 4.0  # seconds
 SOON = 2.0  # seconds within which a read follows a write
 AGAIN = 5.0  # seconds within which the same bytes after an error are the same attempt
-CUT = 30.0  # seconds within which the same bytes are the call whose caller left
+CUT = 60.0  # seconds after a call whose caller left within which the same bytes are that call again
 SAME_CART = 600.0  # seconds
 
 SESSION_PUTS = frozenset({"updateCustomerSessionV2", "updateCustomerSession"})
@@ -109,7 +109,7 @@ class Past:
 
     def __init__(self, forgotten: Callable[[Session], None]) -> None:
         self._forgotten = forgotten
-        self._sessions: OrderedDict[tuple[str, str], Session] = OrderedDict()
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
         self.refused: OrderedDict[str, tuple[int, float]] = OrderedDict()  # by fingerprint: how often, the last time
         self.cut: OrderedDict[str, float] = OrderedDict()  # by fingerprint: when the caller left
@@ -126,7 +126,7 @@ class Past:
 
     def session(self, facts: Facts) -> Session | None:
         """Give what is known of a call's session; none for one that is seen first."""
-        return self._sessions.get((facts.application, facts.session)) if facts.session else None
+        return self._sessions.get(facts.session) if facts.session else None
 
     def profile(self, facts: Facts) -> Profile | None:
         """Give what is known of a call's profile, or of its session's."""
@@ -157,10 +157,10 @@ class Past:
             self._learn_session(facts)
             self._learn_profile(facts)
             self._learn_imports(facts)
+            if facts.operation in EVENT_POSTS:
+                self._learn_event(facts)
         elif facts.status >= 500 and (session := self.session(facts)) is not None:
             session.doubts += 1
-        if facts.operation in EVENT_POSTS:
-            self._learn_event(facts)
         self._forget(facts.ended)
 
     def _learn_session(self, facts: Facts) -> None:
@@ -170,7 +170,7 @@ class Past:
         session = self.session(facts)
         if session is None:
             session = self._begin(facts)
-        self._sessions.move_to_end((facts.application, facts.session))
+        self._sessions.move_to_end(facts.session)
         session.last = facts.ended
         session.evaluated, session.bearings = facts.ended, facts.operation
         session.state = _state_after(facts, session.state)
@@ -185,7 +185,7 @@ class Past:
     def _begin(self, facts: Facts) -> Session:
         self.seen += 1
         born = facts.state or _state_after(facts, "open")
-        session = self._sessions[facts.application, facts.session] = Session(facts.ended, born)
+        session = self._sessions[facts.session] = Session(facts.ended, born)
         if len(self._sessions) > SESSIONS:
             self._forgotten(self._sessions.popitem(last=False)[1])
         return session

@@ -147,6 +147,7 @@ def _judged(record: Json, rule: Rule, least: int | None) -> Json:
         "remedy": rule.remedy,
         "link": rule.link,
         "least": rule.least,
+        "counted": rule.look is not None or rule.ended is not None,  # by calls; else the proxy itself is looked at
         "share": round(share, 6),
         **tally,
         "seconds": round(sum(row[1] for row in tally["names"].values()), 3),

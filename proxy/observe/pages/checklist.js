@@ -74,7 +74,8 @@ function named(rule) {
 }
 
 function evidence(rule) {
-  const parts = [make("p", {}, ...prose(rule.verdict === "ok" ? `Kept. Otherwise: ${rule.text}` : rule.text))];
+  const before = { ok: "Kept. Broken would mean: ", unseen: "Too little was seen to say. Broken would mean: " };
+  const parts = [make("p", {}, ...prose(`${before[rule.verdict] ?? ""}${rule.text}`))];
   if (rule.reason) parts.push(make("p", {}, make("strong", {}, "Acknowledged: "), rule.reason));
   if (rule.why) parts.push(make("p", {}, make("strong", {}, "Here: "), ...prose(rule.why)));
   parts.push(make("p", { class: "do" }, ...prose(rule.remedy)));

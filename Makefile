@@ -13,7 +13,8 @@ TEST_PROGRAMS := curl:curl chromium:chromium node:nodejs javac:default-jdk-headl
 COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py tests/test_corpus.py tests/test_responses_corpus.py tests/test_upstream_faults.py \
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_retries.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py \
-  tests/test_http2_peers.py tests/test_tracing.py tests/test_buffers.py tests/test_caller_faults.py tests/test_overload.py
+  tests/test_http2_peers.py tests/test_tracing.py tests/test_buffers.py tests/test_caller_faults.py tests/test_overload.py \
+  tests/test_checklist_live.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client openssl:openssl
 
@@ -104,6 +105,9 @@ profile: build/compiled bench-packages ## Show where the CPU time of a call goes
 calls: build/compiled ## Send 100,000 calls through the proxy: connections opened, reuse, memory (CALLS=…)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.soak --calls $(or $(CALLS),100000)
 
+checklist: .venv/.test ## Ten minutes of a mixed shop with the checklist on: memory, CPU, verdicts (CHECKLIST_ARGS='--minutes 1')
+	$(BIN)/python -m tests.checklist_soak $(CHECKLIST_ARGS)
+
 switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
 	$(BIN)/python -m tests.switches $(SWITCHES)
 
@@ -124,11 +128,12 @@ overload: build/compiled ## Offer twice what may go at a time, and hold crowds o
 soak: build/compiled ## Mixed calls for HOURS=… (fractions too): memory, descriptors, tasks, reuse, loop lag, what was lost
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.endurance --hours $(or $(HOURS),1) $(SOAK)
 
-docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors and alerts anew
+docs: .venv/.test ## Write the sample configuration, its schema, the tables of settings, metrics, logs, errors, alerts and checklist rules anew
 	$(BIN)/python -m proxy.settings.document
 	$(BIN)/python -m proxy.observe.document
 	$(BIN)/python -m proxy.observe.errortable
 	$(BIN)/python -m tests.alerts
+	$(BIN)/python -m proxy.talon.checklist.document
 
 lock: .venv/.test ## Resolve the dependencies anew
 	$(BIN)/python -m pip install -q uv

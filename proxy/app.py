@@ -30,6 +30,7 @@ from proxy.assembly import (
     routes_of,
     traffic_rules,
 )
+from proxy.checking import Checking
 from proxy.fields import request_table
 from proxy.keyset import Ledger
 from proxy.messages import Reply
@@ -135,10 +136,21 @@ class App:
             tracer=tracing,
         )
         self._callers = callers_of(settings)
+        key = settings.log.hash_key
+        hashes = Hashes(key.reveal() if key else None)
+        self._checking = Checking(
+            settings,
+            routes_of(settings),
+            credentials_of(settings),
+            hashes,
+            version=__version__,
+            redact=redactor.redact,
+            call_later=loop.call_later,
+        )
         # In this order: the others tell the trace that a span began.
         counting = (self._metrics, self._incidents)
         self._observing = counting if tracing is None else (tracing, *counting)
-        self._observers = Observers(*self._observing, self._access_log(settings))
+        self._observers = Observers(*self._observing, self._access_log(settings), *self._checking.observers)
         self._pipeline = Pipeline(
             routes_of(settings),
             self._callers,
@@ -149,8 +161,6 @@ class App:
             rules=pipeline_rules(settings),
             tracer=tracing,
         )
-        key = settings.log.hash_key
-        hashes = Hashes(key.reveal() if key else None)
         self._report = Report(self._traffic, lambda: self._pipeline.flights, hashes, clock=time.monotonic)
         self._listener = Listener(
             self._pipeline, self._wheel, request_table(), self._buffers, *downstream_rules(settings)
@@ -187,6 +197,7 @@ class App:
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
             metrics=self._metrics.scrape,
             status=self.status,
+            checklist=self.checklist,
             history=self._history.columns,
             controls=Controls(self._overview.config, self._reload, self._switch, self.drain),
             token=settings.admin.token.reveal() if settings.admin.token else None,
@@ -296,6 +307,7 @@ class App:
     async def _end(self) -> None:
         self._watchdog.stop()
         self._lag.stop()
+        self._checking.stop()
         self._history.stop()
         await self._reloader.stop()
         await self._drop_plan()
@@ -342,7 +354,8 @@ class App:
             self._traffic.follow(for_traffic)
             self._listener.follow(*downstream)
             self._buffers.most = settings.limits.buffered
-            self._observers.follow(*self._observing, access_log)
+            self._checking.follow(settings, routes, credentials)
+            self._observers.follow(*self._observing, access_log, *self._checking.observers)
             self._logs.level = settings.log.level
             self._admin.token = token
 
@@ -480,6 +493,10 @@ class App:
             self._metrics.upstream_times(),
         )
 
+    def checklist(self) -> Mapping[str, Any] | None:
+        """Give what `/checklist.json` shows; none while it is off."""
+        return self._checking.told()
+
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
@@ -496,6 +513,7 @@ class App:
             reloaded=lambda: (self._reloader.failure is None, self._reloader.reloaded),
             config_hash=lambda: self._settings_hash,
             log_dropped=lambda: self._logs.dropped,
+            checklist=lambda: self._checking.checked(),
         )
 
     # --- parts ---

@@ -19,6 +19,7 @@ usage: talon-proxy COMMAND [--KEY VALUE …]
   explain    what would become of a call, without sending it: explain METHOD PATH [--body FILE] [--header LINE]
   doctor     is the way to Talon.One as it should be: name, TLS, speed, keys, address; --compare URL before a move
   status     what a running proxy does; --watch follows it, --json prints it for programs
+  checklist  what Talon.One's integration checklist finds in a shop's calls; --fail-on warning gates a build
   switch     point a running proxy at another URL of Talon.One: switch URL
   reload     let a running proxy read its settings again
   health     exec probe: can the proxy answer at all? --wait 30s asks until it can
@@ -92,6 +93,12 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, os.environ)
 
 
+def _checklist(arguments: Sequence[str]) -> int:
+    from proxy.commands.checklist import main as checklist
+
+    return checklist(arguments, os.environ)
+
+
 def _switch(arguments: Sequence[str]) -> int:
     from proxy.commands.changes import main as change
 
@@ -140,6 +147,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "explain": _explain,
     "doctor": _doctor,
     "status": _status,
+    "checklist": _checklist,
     "switch": _switch,
     "reload": _reload,
     "health": _health,

@@ -54,6 +54,7 @@ class Timeline:
     leader = b""  # the id of that call
     reused = False  # the connection had served before
     protocol = ""  # that it spoke, as ALPN has it
+    opens = False  # the first call of its caller's connection
 
     def __init__(self, arrived: float, complete: float) -> None:
         self.arrived = arrived  # first byte of the head

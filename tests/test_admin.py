@@ -16,7 +16,7 @@ from proxy.observe.admin import Admin, Controls, Declined, Probes, Scrape
 
 TOKEN = "token-0123456789"
 METRICS = (b"# HELP up Always 1.\n", "text/plain; version=0.0.4; charset=utf-8")
-EVERY_PATH = ("/livez", "/readyz", "/startupz", "/metrics", "/status")
+EVERY_PATH = ("/livez", "/readyz", "/startupz", "/metrics", "/status", "/checklist.json")
 
 
 @dataclass
@@ -39,12 +39,14 @@ class Proxy:
     not_started: list[str] = field(default_factory=list)
     status: Callable[[], Mapping[str, object]] = lambda: {"version": "0.1.0", "path": Path("/etc")}
     metrics: Callable[[str | None], Scrape | Awaitable[Scrape]] = lambda accept: METRICS
+    checklist: Mapping[str, object] | None = field(default_factory=lambda: {"rules": []})
 
     def __post_init__(self) -> None:
         self.admin = Admin(
             probes=Probes(lambda: self.not_live, lambda: self.not_ready, lambda: self.not_started),
             metrics=lambda accept: self.metrics(accept),
             status=lambda: self.status(),
+            checklist=lambda: self.checklist,
             history=lambda: {"ago_seconds": [5.0, 0.0]},
             controls=Controls(lambda: {"settings": {}}, self._reload, self._switch, lambda: {"stage": "draining"}),
             token=self.token,
@@ -221,7 +223,7 @@ async def test_without_a_token_no_token_opens(token: str | None) -> None:
         assert answer == 403
 
 
-@pytest.mark.parametrize("path", EVERY_PATH[:-1])
+@pytest.mark.parametrize("path", EVERY_PATH[:-2])
 async def test_the_rest_is_open_to_whoever_reaches_it(path: str) -> None:
     assert await from_peer(Proxy(), path, ("10.1.2.3", 5000), None) == 200
 

@@ -218,7 +218,7 @@ async def changes_that_fail(told: Everything, upstream: Upstream) -> None:
 
 
 async def questions_of_operators(told: Everything) -> None:
-    for target in ("/livez?verbose", "/readyz?verbose", "/metrics", "/status"):
+    for target in ("/livez?verbose", "/readyz?verbose", "/metrics", "/status", "/checklist", "/checklist.json"):
         assert await told.admin(target, Authorization=f"Bearer {ADMIN}") == 200
     assert await told.admin("/metrics", Accept="application/openmetrics-text; version=1.0.0") == 200
     assert await told.admin("/status", Authorization=f"Bearer {GUESS}") == 200  # of this machine

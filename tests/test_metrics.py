@@ -36,6 +36,7 @@ from proxy.observe.metrics import (
     MOST_ROWS,
     PHASES,
     REFUSALS,
+    Checked,
     Connections,
     LoopLag,
     Metrics,
@@ -82,6 +83,9 @@ PULLED = Pulled(
     upstream=lambda: ("mycompany.europe-west1.talon.one", "http/1.1"),
     config_hash=lambda: "0123456789ab",
     log_dropped=lambda: 8,
+    checklist=lambda: Checked(
+        {"session.never-closed": 3}, {"session.never-closed": 1}, {"setDiscount": 5}, {"full": 2}
+    ),
 )
 
 

@@ -127,6 +127,8 @@ def test_the_defaults_are_those_of_the_conventions() -> None:
         "limits.connections": "2000",
         "limits.pipeline": "32",
         "limits.buffered": "256MiB",
+        "checklist.enabled": "true",
+        "checklist.replies": "10 %",
         "admin.listen": "0.0.0.0:7411",
         "log.level": "info",
         "log.format": "auto",

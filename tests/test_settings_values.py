@@ -269,3 +269,51 @@ def test_the_time_of_a_slow_operation_can_be_changed() -> None:
     timeouts = settings(["--upstream.timeouts.operations.syncCatalog=90s"]).upstream.timeouts
 
     assert dict(timeouts.operations) == {"syncCatalog": 90}
+
+
+# --- the checklist ------------------------------------------------------------------------------------------------
+
+REASON = "orders are closed by the point of sale, at night"
+ACKNOWLEDGED = {"session.never-closed": REASON, "callers.key": "until March"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"session.never-closed={REASON}; callers.key=until March",
+        f" session.never-closed = {REASON} \ncallers.key=until March",
+        f'{{"session.never-closed": "{REASON}", "callers.key": "until March"}}',
+    ],
+)
+def test_rules_are_acknowledged_with_their_reasons(text: str) -> None:
+    assert settings(checklist__acknowledged=text).checklist.acknowledged == ACKNOWLEDGED
+
+
+def test_acknowledged_rules_are_a_table_in_the_file_and_can_be_given_again(toml: Callable[[str], str]) -> None:
+    file = toml(f'[checklist]\nacknowledged = {{ "session.never-closed" = "{REASON}", "callers.key" = "until March" }}')
+    read = settings(["--config", file])
+
+    assert read.checklist.acknowledged == ACKNOWLEDGED
+    assert settings(checklist__acknowledged=redacted(read)["checklist.acknowledged"]).checklist == read.checklist
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("session.never-close=x", "entry 1 is no rule; did you mean session.never-closed?"),
+        ("callers.key=", "the reason of entry 1 must be 1 to 200 printable characters"),
+        ("callers.key=" + "x" * 201, "the reason of entry 1 must be"),
+        ("callers.key", "the reason of entry 1 must be"),
+        ("{broken", "is not valid JSON"),
+    ],
+)
+def test_what_acknowledges_nothing_is_refused(text: str, said: str) -> None:
+    assert said in problem(checklist__acknowledged=text)
+
+
+def test_effects_that_are_handled_are_types() -> None:
+    assert settings(checklist__effects_handled="setDiscount,useReward").checklist.effects_handled == (
+        "setDiscount",
+        "useReward",
+    )
+    assert "is not the type of an effect" in problem(checklist__effects_handled="set discount")

@@ -46,11 +46,12 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "overview": frozenset(
         {"observe", "planned", "reloading", "settings", "switching", "target", "traffic", "upstream"}
     ),
+    "checking": NOUNS | {"credentials", "observe", "settings", "talon"},
     "assembly": NOUNS
     | {"callers", "credentials", "fields", "keyset", "pipeline", "settings", "talon", "target", "traffic", "upstream"}
     | {"wire"},
     "app": NOUNS
-    | {"assembly", "fields", "keyset", "observe", "overview", "pipeline", "planned", "reloading", "report"}
+    | {"assembly", "checking", "fields", "keyset", "observe", "overview", "pipeline", "planned", "reloading", "report"}
     | {"secret", "settings", "switching", "talon", "target", "traffic", "upstream", "verification", "wire"},
     "commands": NOUNS
     | {"app", "assembly", "credentials", "fields", "observe", "pipeline", "reception", "secret", "settings"}
@@ -69,7 +70,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
     "msgspec": frozenset({"talon.bodies"}),
-    "orjson": frozenset({"talon.keys", "errors", "observe", "simulator"}),
+    "orjson": frozenset({"talon.keys", "talon.checklist.facts", "errors", "observe", "simulator"}),
     "jh2": frozenset({"wire.hpack"}),
     "opentelemetry": frozenset({"observe.tracing"}),
     "prometheus_client": frozenset({"observe"}),

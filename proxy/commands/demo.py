@@ -17,7 +17,7 @@ from typing import TextIO
 import uvloop
 
 from proxy.app import App
-from proxy.commands.story import CART, STEPS, Scene, Status, closing
+from proxy.commands.story import CART, STEPS, Scene, Status, closing, findings
 from proxy.observe.logs import Logs
 from proxy.secret import Redactor
 from proxy.settings import Loaded, SettingsError, load, secrets
@@ -86,6 +86,7 @@ async def _show(app: App, talon_one: str) -> None:
     teller = Teller(sys.stdout)
     await asyncio.to_thread(tell, scene, teller)
     teller.say("What it cost", list(closing(app.status())))
+    teller.say("What Talon.One's integration checklist says of this shop", list(findings(app.checklist())))
 
 
 def _on_loop(ask: Callable[[], Status]) -> Callable[[], Status]:
@@ -162,6 +163,7 @@ A cart with a coupon; no key needed, the proxy adds it:
 What arrived at Talon.One:  curl {simulated}/-/journal
 How it is, in a browser:    http://{app.admin_addresses[0]}/
 Health, status, metrics:    curl http://{app.admin_addresses[0]}/readyz  …/status  …/metrics
+How well you integrate:     http://{app.admin_addresses[0]}/checklist, or {proxy} checklist --least 1
 What the proxy does:        {proxy} status --watch --admin.listen {app.admin_addresses[0]}
 What it would do:           {proxy} explain PUT /v2/customer_sessions/s1
 

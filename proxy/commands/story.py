@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
 
+from proxy.commands.checklist_report import headline, often
+from proxy.talon.checklist.table import table
+from proxy.talon.checklist.verdicts import judged
+
 CART = {
     "customerSession": {
         "profileId": "jane",
@@ -209,6 +213,20 @@ def closing(status: Status) -> Iterator[str]:
     if calls["exchanges"]:
         talon_one, proxy = (calls[f"{part}_seconds"] / calls["exchanges"] * 1000 for part in ("upstream", "overhead"))
         yield f"A call took Talon.One {talon_one:.1f} ms and the proxy {proxy:.2f} ms on average."
+
+
+def findings(told: Status | None) -> Iterator[str]:
+    """Tell what the checklist finds in the shop's calls; it judges by few of them here."""
+    if told is None:
+        return
+    found = judged(told, table(told["effects_handled"]), least=1)
+    rules = {rule["id"]: rule for rule in found["rules"]}
+    yield f"{headline(found)}. The most valuable fixes:"
+    for name in found["fixes"]:
+        rule = rules[name]
+        yield f"  {rule['title']}: {rule['verdict']}, {often(rule)}"
+        yield f"    {rule['remedy']}"
+    yield "It waits for more calls in earnest. The page of it is /checklist; talon-proxy demo --stay keeps it."
 
 
 def _cart(session: str, quantity: int) -> Mapping[str, Any]:

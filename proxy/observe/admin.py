@@ -11,6 +11,8 @@ From this machine, or with `Authorization: Bearer <admin.token>`, else 403:
 
     GET /           the same for people: a page, see `pages`; with a token set to anybody, for it holds no data and asks
     GET /status     JSON: what runs, with what, and how it is; `?history`: and how it was in the last minutes
+    GET /checklist  a page too: what the integration checklist has found
+    GET /checklist.json  the same as JSON; 404 while it is off
     GET /-/config   JSON: the settings in effect, without secrets, each with the place it came from
 
 With the token only, and off where none is set, else 403; 422 with the reason where it cannot be done:
@@ -105,6 +107,7 @@ class Admin:
         metrics: Callable[[str | None], Scrape | Awaitable[Scrape]],
         status: Callable[[], Mapping[str, object]],
         history: Callable[[], Mapping[str, object]],
+        checklist: Callable[[], Mapping[str, object] | None] = lambda: None,
         controls: Controls,
         token: str | None,
         hosts: Iterable[str] = (),
@@ -115,6 +118,7 @@ class Admin:
         self._status = status
         self._history = history
         self._pages = pages()
+        self._checklist = checklist
         self._controls = controls
         self.token = token
         self._names = {"localhost", *(host.lower() for host in hosts)}
@@ -181,7 +185,11 @@ class Admin:
         if method is not None:
             return await self._change(name, request) if request.method == method else _wrong_method(method)
         page = self._pages.get(name)
-        if page is None and name not in self._probes and name not in ("metrics", "status", "-/config"):
+        if (
+            page is None
+            and name not in self._probes
+            and name not in ("metrics", "status", "checklist.json", "-/config")
+        ):
             return _text(404, "Not found")
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return _wrong_method("GET, HEAD")
@@ -195,6 +203,9 @@ class Admin:
             return _text(403, "Ask from this machine, or with the token (admin.token)")
         if page is not None:
             return _page(page)
+        if name == "checklist.json":
+            checklist = self._checklist()
+            return _text(404, "Off: checklist.enabled is false") if checklist is None else _json(200, checklist)
         return _json(200, self._told(request) if name == "status" else self._controls.config())
 
     def _told(self, request: web.BaseRequest) -> Mapping[str, object]:

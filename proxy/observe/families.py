@@ -204,6 +204,28 @@ LOOP_LAG = Histogram(
     "How late a timer fired that is due twice a second: how long other work held this process up",
     DURATIONS,
 )
+CHECKLIST_CHECKED = Family(
+    "talon_proxy_checklist_checked_total",
+    "Calls, or sessions that ended, that a rule of Talon.One's integration checklist was asked about (/checklist)",
+    ("rule",),
+)
+CHECKLIST_BROKEN = Family(
+    "talon_proxy_checklist_broken_total",
+    "Those of them that broke the rule; what it means and what to do: talon-proxy checklist",
+    ("rule",),
+)
+CHECKLIST_SKIPPED = Family(
+    "talon_proxy_checklist_skipped_total",
+    "Calls that the checklist did not look at; reason: too many at once (full), or left out with their session, so that"
+    " looking takes no more than its share of the CPU (thinned)",
+    ("reason",),
+)
+EFFECTS = Family(
+    "talon_proxy_effects_total",
+    "Effects of Talon.One's answers by type, of the answers that were read (checklist.replies); other: a type that is"
+    " not documented",
+    ("effect_type",),
+)
 LOG_DROPPED = Family(
     "talon_proxy_log_dropped_total",
     "Log lines not written: the reader of standard output was too slow, or one message came too often",

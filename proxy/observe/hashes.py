@@ -23,5 +23,8 @@ class Hashes:
 
     def hash(self, id_: str) -> str:
         """Give what stands for an id (decoded; bytes that were not UTF-8 as lone surrogates)."""
-        text = id_.encode("utf-8", "surrogateescape")
-        return blake2b(text, key=self._key, digest_size=DIGITS // 2, person=_PERSON).hexdigest()
+        return self.digest(id_.encode("utf-8", "surrogateescape"))
+
+    def digest(self, data: bytes) -> str:
+        """Give what stands for bytes."""
+        return blake2b(data, key=self._key, digest_size=DIGITS // 2, person=_PERSON).hexdigest()

@@ -95,6 +95,16 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checklist has counted. Keys are closed sets."""
+
+    checked: Mapping[str, int]  # by rule
+    broken: Mapping[str, int]  # by rule
+    effects: Mapping[str, int]  # by type
+    skipped: Mapping[str, int]  # calls, by reason
+
+
+@dataclass(frozen=True, slots=True)
 class Pulled:
     """What is asked of other objects when somebody scrapes. Totals must never fall."""
 
@@ -112,6 +122,7 @@ class Pulled:
     reloaded: Callable[[], tuple[bool, float]]  # the last reload succeeded; Unix time of the last that did
     config_hash: Callable[[], str]
     log_dropped: Callable[[], int]
+    checklist: Callable[[], Checked | None]  # none while it is off
 
 
 class _Answers:
@@ -363,6 +374,7 @@ class Metrics:
         yield from self._collect_errors()
         yield from self._collect_traffic()
         yield from self._collect_upstream()
+        yield from self._collect_checklist()
         yield families.LOOP_LAG.single(self._lag)
         yield families.LOG_DROPPED.single(self._pulled.log_dropped())
         yield families.BUILD_INFO.shown([((self._version, platform.python_version()), 1)])
@@ -440,6 +452,15 @@ class Metrics:
         yield families.GENERATION.single(pulled.generation())
         yield families.OVERRIDE.single(int(pulled.override()))
         yield families.UPSTREAM_INFO.shown([(pulled.upstream(), 1)])
+
+    def _collect_checklist(self) -> Iterator[Shown]:
+        checked = self._pulled.checklist()
+        if checked is None:
+            return
+        yield families.CHECKLIST_CHECKED.shown(((rule,), count) for rule, count in checked.checked.items())
+        yield families.CHECKLIST_BROKEN.shown(((rule,), count) for rule, count in checked.broken.items())
+        yield families.CHECKLIST_SKIPPED.shown(((reason,), count) for reason, count in checked.skipped.items())
+        yield families.EFFECTS.shown(((effect,), count) for effect, count in sorted(checked.effects.items()))
 
     def _connections(self) -> Iterator[tuple[Labels, float]]:
         rows = dict.fromkeys(itertools.product(CONNECTION_STATES, PROTOCOLS, GENERATIONS), 0)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 FILES = Path(__file__).parent / "pages"
 # By path: the name of its files, and what navigation calls it.
-NAMES: Mapping[str, tuple[str, str]] = {"": ("status", "Status")}
+NAMES: Mapping[str, tuple[str, str]] = {
+    "": ("status", "Status"),
+    "checklist": ("checklist", "Checklist"),
+}
 
 
 @dataclass(frozen=True, slots=True)

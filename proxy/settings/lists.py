@@ -86,9 +86,16 @@ def _id(line: str) -> str:
     return line
 
 
+def _effect_type(line: str) -> str:
+    if not re.fullmatch(r"[a-z][A-Za-z]{0,63}", line):
+        raise ValueError("is not the type of an effect, such as setDiscount")
+    return line
+
+
 Addresses = Annotated[tuple[Address, ...], _list("addresses", Address.parse)]
 Hosts = Annotated[tuple[str, ...], _list("host names", host)]
 HostPatterns = Annotated[tuple[HostPattern, ...], _list("host names", HostPattern.parse)]
 Operations = Annotated[tuple[str, ...], _list("operations", _operation)]
+EffectTypes = Annotated[tuple[str, ...], _list("effect types", _effect_type)]
 Ids = Annotated[tuple[str, ...], _list("ids", _id)]
 Templates = Annotated[tuple[RouteTemplate, ...], _list("methods and paths", RouteTemplate.parse)]

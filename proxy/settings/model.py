@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from proxy.settings.address import Address
+from proxy.settings.checklist import Checklist
 from proxy.settings.kinds import Access, AccessLog, BasePath, File, Flag, Label, Rate, choice
 from proxy.settings.lists import Addresses, Hosts, Templates
 from proxy.settings.names import ApplicationName
@@ -187,6 +188,7 @@ class Settings(Section):
     coalescing: Coalescing = Field(default_factory=Coalescing)
     retries: Retries = Field(default_factory=Retries)
     limits: Limits = Field(default_factory=Limits)
+    checklist: Checklist = Field(default_factory=Checklist)
     admin: Admin = Field(default_factory=Admin)
     log: Log = Field(default_factory=Log)
     shutdown: Shutdown = Field(default_factory=Shutdown)

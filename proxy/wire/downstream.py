@@ -218,6 +218,7 @@ class Connection(asyncio.Protocol):
         self._lingered = 0
         self._reading = house.wheel.alarm(self._read_timeout)
         self._idle_since = -NEVER  # when the last answer was written
+        self._fresh = True  # no call has come yet
         # Answering
         self._slots: deque[_Slot] = deque()
         self._blocked = False  # the caller does not read
@@ -514,6 +515,9 @@ class Connection(asyncio.Protocol):
         call = Call(request.method, request.target, fields, body, Timeline(self._arrived, now))
         if self._share is not None:
             call.share, self._share = self._share, None
+        if self._fresh:
+            self._fresh = False
+            call.timeline.opens = True
         slot = _Slot(self, call, closes=fields.closes, old=fields.old)
         self._slots.append(slot)
         self.phase = Phase.LAST if fields.closes else Phase.IDLE

@@ -1,0 +1,266 @@
+"""The checklist counts what looks at calls have shown; the looking is off the hot path.
+
+At the end of a call it costs an entry in a bounded queue. A timer empties that in slices, so that looking takes no more
+than 4 % of the time of one core, whatever comes: then sessions are left out as a whole (`thinned`), for a session of
+which half the calls are missing would be blamed for what it did right. What the queue has no room for is dropped, and
+counted. Nothing in here can change, delay or refuse a call.
+
+What is counted is bounded and shows no ids: names that have passed through a charset, up to 200 of a kind.
+"""
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from proxy.errors import ProxyError
+from proxy.messages import Call, Reply, Sent
+
+_LOG = logging.getLogger(__name__)
+EVERY = 0.01  # seconds between two slices
+SLICE = 0.0004  # seconds that one may take, and the rest of the look it ends in
+MOST = 2_048  # calls in the queue
+MOST_BYTES = 2 << 20  # of their bodies and answers
+AT_ONCE = 50  # calls that are looked at for somebody who asks, some 3 ms
+BACKLOG = 256  # calls left over from a slice, above which sessions are left out
+LEAST_SHARE = 1 / 256
+_RECOVERY = 1.02  # of the share, for each slice that emptied the queue
+NAMES, GROUPS, EXAMPLES = 200, 12, 3
+OTHERS = "(others)"
+HOUR, AGAIN = 3600.0, 1.0  # seconds between two lines of a rule, and between two looks whether one is due
+_PIECES = 1 << 16
+# Count, seconds, and the first and last time, as Unix time.
+Row = list[float]
+
+
+class Look(Protocol):
+    """What came of looking at a call. `broken`: rule, which of several things, and seconds that it cost."""
+
+    @property
+    def application(self) -> str: ...  # noqa: D102
+    @property
+    def operation(self) -> str: ...  # noqa: D102
+    @property
+    def caller(self) -> str: ...  # noqa: D102
+    @property
+    def request_id(self) -> str: ...  # noqa: D102
+    @property
+    def passed(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def broken(self) -> Sequence[tuple[str, str, float]]: ...  # noqa: D102
+    @property
+    def notes(self) -> Sequence[tuple[str, str, float]]: ...  # noqa: D102
+
+
+class Looker(Protocol):
+    """Looks at a call. `reply` is none where its caller left before it; `sampled`: its answer may be read."""
+
+    def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Look:
+        """Give what there is to see."""
+        ...
+
+
+class Handle(Protocol):
+    """A timer of the loop."""
+
+    def cancel(self) -> None:
+        """Do not fire."""
+        ...
+
+
+class Tally:
+    """Of one rule."""
+
+    __slots__ = ("broken", "checked", "examples", "first", "groups", "last", "names", "tell_at")
+
+    def __init__(self) -> None:
+        self.checked = 0
+        self.broken = 0
+        self.first: float | None = None
+        self.last: float | None = None
+        self.groups: dict[tuple[str, str, str], int] = {}
+        self.examples: deque[str] = deque(maxlen=EXAMPLES)
+        self.names: dict[str, Row] = {}
+        self.tell_at = 0.0  # when its next line may be logged
+
+    def breaks(self, look: Look, name: str, seconds: float, moment: float) -> None:
+        """Count one that is broken."""
+        self.checked += 1
+        self.broken += 1
+        self.first = self.first or moment
+        self.last = moment
+        group = (look.application, look.operation, look.caller)
+        if group not in self.groups and len(self.groups) >= GROUPS:
+            group = (OTHERS, OTHERS, OTHERS)
+        self.groups[group] = self.groups.get(group, 0) + 1
+        if look.request_id:
+            self.examples.append(look.request_id)
+        if name or seconds:
+            _count(self.names, name, seconds, moment)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what others add up."""
+        return {
+            "checked": self.checked,
+            "broken": self.broken,
+            "first": self.first,
+            "last": self.last,
+            "groups": [[*who, count] for who, count in sorted(self.groups.items(), key=lambda group: -group[1])],
+            "examples": list(self.examples),
+            "names": {name: list(row) for name, row in self.names.items()},
+        }
+
+
+class Checklist:
+    """An observer that lets a `Looker` look, when there is time."""
+
+    def __init__(
+        self,
+        looker: Looker,
+        *,
+        replies: float,
+        key: Callable[[bytes], int],
+        tell: Callable[[str], bool],
+        clock: Callable[[], float],
+        now: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], Handle],
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """`replies`: share of answers that are read. `key` gives a number that the targets of one session share.
+
+        `tell` is asked at most once an hour to log that a rule is broken, and says whether that was worth a line.
+        `now` gives Unix time; `draw` a random share for calls without a key.
+        """
+        self.replies = replies
+        self._looker = looker
+        self._key = key
+        self._tell = tell
+        self._clock = clock
+        self._now = now
+        self._call_later = call_later
+        self._draw = draw
+        self._timer: Handle | None = None
+        self._queue: deque[tuple[Call, Reply | None, bool]] = deque()
+        self._held = 0  # bytes in it
+        self._share = 1.0  # of sessions that are looked at
+        self.since = now()
+        self.looked = 0
+        self.dropped = 0
+        self.thinned = 0
+        self.tallies: dict[str, Tally] = {}
+        self.inventory: dict[str, dict[str, Row]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Checklist looked={self.looked} waiting={len(self._queue)}>"
+
+    # --- the hot path ---
+
+    def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
+        """See `Observer`."""
+        self._add(call, reply, len(call.body) + len(reply.body), whole)
+
+    def rejected(self, reply: Reply, error: ProxyError) -> None:
+        """See `Observer`: what is no call says nothing of an integration."""
+
+    def abandoned(self, call: Call, sent: Sent) -> None:
+        """See `Observer`."""
+        self._add(call, None, len(call.body), False)
+
+    def _add(self, call: Call, reply: Reply | None, size: int, whole: bool) -> None:
+        if len(self._queue) >= MOST or self._held + size > MOST_BYTES:
+            self.dropped += 1
+            return
+        self._held += size
+        self._queue.append((call, reply, whole))
+        if self._timer is None:
+            self._timer = self._call_later(EVERY, self._work)
+
+    # --- beside it ---
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._queue.clear()
+        self._held = 0
+
+    def catch_up(self, most: int = AT_ONCE) -> None:
+        """Look at what waits, at so many calls: somebody wants to know now."""
+        for _ in range(min(most, len(self._queue))):
+            self._next()
+
+    def _work(self) -> None:
+        """Look at calls for as long as a slice."""
+        self._timer = None
+        queue, clock = self._queue, self._clock
+        until = clock() + SLICE
+        while queue:
+            self._next()
+            if clock() >= until:
+                break
+        if not queue:
+            self._share = min(self._share * _RECOVERY, 1.0)
+            return
+        if len(queue) > BACKLOG:
+            self._share = max(self._share / 2, LEAST_SHARE)
+        self._timer = self._call_later(EVERY, self._work)
+
+    def _next(self) -> None:
+        call, reply, whole = self._queue.popleft()
+        self._held -= len(call.body) + (len(reply.body) if reply is not None else 0)
+        key = self._key(call.target)
+        if key < 0:
+            key = int(self._draw() * _PIECES * _PIECES)
+        # Other bits of the key: of the sessions that are looked at, the answers of some are read.
+        if key // _PIECES % _PIECES >= self._share * _PIECES:
+            self.thinned += 1
+            return
+        try:
+            look = self._looker.look(call, reply, whole=whole, sampled=key % _PIECES < self.replies * _PIECES)
+        except Exception:
+            # A defect of ours must not end the looking, let alone a call.
+            _LOG.exception("the checklist failed at a call", extra={"fields": {"operation": call.operation}})
+            return
+        if reply is not None:
+            self.looked += 1
+            self._count(look)
+
+    def _count(self, look: Look) -> None:
+        moment = self._now()
+        tallies = self.tallies
+        for rule in look.passed:
+            if rule in tallies:
+                tallies[rule].checked += 1
+            else:
+                self.tally(rule).checked += 1
+        for rule, name, seconds in look.broken:
+            tally = self.tally(rule)
+            tally.breaks(look, name, seconds, moment)
+            if moment >= tally.tell_at:
+                tally.tell_at = moment + (HOUR if self._tell(rule) else AGAIN)
+        for kind, name, seconds in look.notes:
+            _count(self.inventory.setdefault(kind, {}), name, seconds, moment)
+
+    def tally(self, rule: str) -> Tally:
+        """Give the counts of a rule."""
+        tally = self.tallies.get(rule)
+        if tally is None:
+            tally = self.tallies[rule] = Tally()
+        return tally
+
+    def rows(self) -> Iterator[tuple[str, Mapping[str, Sequence[float]]]]:
+        """Give the inventory, a kind at a time."""
+        return ((kind, {name: list(row) for name, row in rows.items()}) for kind, rows in self.inventory.items())
+
+
+def _count(rows: dict[str, Row], name: str, seconds: float, moment: float) -> None:
+    row = rows.get(name)
+    if row is None:
+        if len(rows) >= NAMES:
+            name = OTHERS
+        row = rows.setdefault(name, [0, 0.0, moment, moment])
+    row[0] += 1
+    row[1] += seconds
+    row[3] = moment

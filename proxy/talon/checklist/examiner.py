@@ -1,0 +1,145 @@
+"""The examiner looks at calls, one after another: facts, every rule that concerns them, then the past learns.
+
+It is not the hot path: whoever calls it does so after the answer, for as many calls as there is time for.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from proxy.errors import ProxyError
+from proxy.messages import Call, Reply
+from proxy.talon.checklist import names
+from proxy.talon.checklist.caller import Callers
+from proxy.talon.checklist.facts import Digest, Facts
+from proxy.talon.checklist.inventory import Note, notes
+from proxy.talon.checklist.past import Past, Session
+from proxy.talon.checklist.rule import PASSED, Finding, Look, Rule
+from proxy.talon.routes import Route, Routes
+
+
+class Looked(NamedTuple):
+    """What came of a look. `broken`: rule, which of several things, and seconds that it cost."""
+
+    application: str
+    operation: str
+    caller: str
+    request_id: str
+    passed: Sequence[str]
+    broken: Sequence[tuple[str, str, float]]
+    notes: Sequence[Note]
+
+
+class Examiner:
+    """Asks `rules`. `testing`: Applications under whose key nothing has an effect."""
+
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        routes: Routes,
+        *,
+        digest: Digest,
+        excused: Callable[[Sequence[bytes]], bool],
+        testing: Iterable[str] = (),
+    ) -> None:
+        """`digest` is a keyed hash; `excused` tells which `Authorization` values a caller may well bring."""
+        self.past = Past(self._over)
+        self._digest = digest
+        self._ended: Counter[tuple[str, bool]] = Counter()  # of sessions that are over: rule, and was it broken
+        self.follow(rules, routes, excused=excused, testing=testing)
+
+    def __repr__(self) -> str:
+        return f"<Examiner {self.past!r}>"
+
+    def follow(
+        self,
+        rules: Iterable[Rule],
+        routes: Routes,
+        *,
+        excused: Callable[[Sequence[bytes]], bool],
+        testing: Iterable[str],
+    ) -> None:
+        """Ask these from now on: settings have changed."""
+        self._rules = tuple(rules)
+        self._routes = routes
+        self._callers = Callers(excused)
+        self._testing = frozenset(testing)
+        self._ends = tuple((rule.id, rule.ended) for rule in self._rules if rule.ended is not None)
+        self._of_any = _looks(rule for rule in self._rules if not rule.operations)
+        self._of: dict[str, Sequence[tuple[str, Look]]] = {}
+
+    def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Looked:
+        """Look at a call and its answer; None: its caller left before there was one."""
+        found = self._callers.read(call.fields)
+        facts = Facts(call, self._route(call), found, self._digest, testing=call.application in self._testing)
+        if reply is None:
+            self.past.learn(facts)
+            return Looked(call.application, call.operation, found.family, "", (), (), ())
+        facts.answered(reply, whole=whole, sampled=sampled)
+        passed, broken = self._ask(facts)
+        met = list(notes(facts))
+        met += [Note("avoidable", f"{call.operation}: {name}", took) for rule, name, took in broken if rule == _AVOIDS]
+        self.past.learn(facts)
+        shown = names.request_id(call.request_id)
+        return Looked(call.application, call.operation, found.family, shown, passed, broken, met)
+
+    def _ask(self, facts: Facts) -> tuple[list[str], list[tuple[str, str, float]]]:
+        passed: list[str] = []
+        broken: list[tuple[str, str, float]] = []
+        for identity, look in self._looks_of(facts.operation):
+            outcome = look(facts, self.past)
+            if isinstance(outcome, Finding):
+                broken.append((identity, outcome.name, outcome.seconds))
+            elif outcome is not None:
+                passed.append(identity)
+        return passed, broken
+
+    def _looks_of(self, operation: str) -> Sequence[tuple[str, Look]]:
+        looks = self._of.get(operation)
+        if looks is None:
+            own = _looks(rule for rule in self._rules if operation in rule.operations)
+            looks = self._of[operation] = (*self._of_any, *own)
+        return looks
+
+    def _route(self, call: Call) -> Route | None:
+        try:
+            return self._routes.classify(call.method, call.target)
+        except ProxyError:
+            return None  # refused: there is nothing to know of it
+
+    # --- sessions that are over, and those that are not ---
+
+    def _over(self, session: Session) -> None:
+        self._ended.update(self._of_session(session))
+
+    def _of_session(self, session: Session) -> Iterable[tuple[str, bool]]:
+        for name, ask in self._ends:
+            outcome = ask(session)
+            if outcome is not None:
+                yield name, outcome is not PASSED
+
+    def ended(self) -> Counter[tuple[str, bool]]:
+        """Give, of sessions that are over, by rule and whether they broke it, how many."""
+        return self._ended
+
+    def living(self) -> Counter[tuple[str, bool]]:
+        """Give the same of those that are not, as they stand."""
+        return Counter(one for session in self.past.living() for one in self._of_session(session))
+
+    @property
+    def sessions(self) -> int:
+        """How many were seen."""
+        return self.past.seen
+
+    def counts(self) -> Mapping[str, Sequence[int]]:
+        """Give, by hashed session: updates before we knew it, updates last told, our own since, and doubtful ones."""
+        return {
+            session: (count.base, count.last, count.writes, count.doubts) for session, count in self.past.counts.items()
+        }
+
+
+_AVOIDS = "performance.avoidable-get"
+
+
+def _looks(rules: Iterable[Rule]) -> Sequence[tuple[str, Look]]:
+    return tuple((rule.id, rule.look) for rule in rules if rule.look is not None)

@@ -1,0 +1,91 @@
+"""The inventory: what a shop sends and gets, by name, so that it can be listed. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from proxy.talon.checklist import names
+from proxy.talon.checklist.answers import error_name, rejections
+from proxy.talon.checklist.facts import Facts, props
+from proxy.talon.checklist.past import SESSION_PUTS
+
+
+class Note(NamedTuple):
+    """One thing that was met. `kind` is a list of the inventory."""
+
+    kind: str
+    name: str
+    seconds: float = 0.0
+
+
+_ENTITIES: Mapping[str, str] = {
+    "updateCustomerSessionV2": "CustomerSession",
+    "updateCustomerSession": "CustomerSession",
+    "updateCustomerProfileV2": "CustomerProfile",
+    "updateCustomerProfile": "CustomerProfile",
+    "trackEventV2": "Event",
+    "trackEventV3": "Event",
+    "trackEvent": "Event",
+}
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+MOST_ITEMS = 20  # of a cart that are looked at
+MOST_ATTRIBUTES = 50  # of one entity
+
+
+def notes(facts: Facts) -> Iterator[Note]:
+    """Give what a call adds."""
+    entity = _ENTITIES.get(facts.operation)
+    if entity is not None:
+        yield from _attributes(entity, facts.content)
+    if facts.operation in SESSION_PUTS and not facts.dry:
+        yield Note("states", facts.state if facts.state in _STATES else "(no state)")
+    if facts.event:
+        yield Note("events", names.name(facts.event))
+    if facts.status >= 400 and facts.upstream:
+        yield Note("errors", error_name(facts))
+    if facts.reply is not None:
+        yield from _effects(facts)
+
+
+_STATES = frozenset({"open", "closed", "cancelled", "partially_returned"})
+
+
+def _attributes(entity: str, content: Mapping[str, Any]) -> Iterator[Note]:
+    yield from _of(entity, content.get("attributes"))
+    items = content.get("cartItems")
+    if isinstance(items, list):
+        for item in items[:MOST_ITEMS]:
+            if isinstance(item, dict):
+                yield from _of("CartItem", item.get("attributes"))
+
+
+def _of(entity: str, attributes: object) -> Iterator[Note]:
+    if isinstance(attributes, dict):
+        for name, value in list(attributes.items())[:MOST_ATTRIBUTES]:
+            yield Note("attributes", f"{entity}.{names.name(name)}: {_type(value)}")
+
+
+def _type(value: object) -> str:
+    """Name the type as the Campaign Manager does."""
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return "time" if _MOMENT.match(value) else "string"
+        case list():
+            return f"(list {_type(value[0])})" if value else "(list string)"
+        case dict():
+            return "location" if "latitude" in value else "object"
+    return "null"
+
+
+def _effects(facts: Facts) -> Iterator[Note]:
+    for effect in facts.effects:
+        kind = names.name(effect.get("effectType"))
+        yield Note("effects", kind)
+        if kind == "customEffect":
+            yield Note("custom effects", names.name(props(effect).get("name")))
+    for reason in rejections(facts):
+        yield Note("rejections", reason)

@@ -1,0 +1,245 @@
+"""What counts say: samples that are too small, absence, what is tolerated, what is acknowledged; several as one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from proxy.talon.checklist import document, verdicts
+from proxy.talon.checklist.rule import Point, Rule, Severity
+from proxy.talon.checklist.table import RULES, table
+from proxy.talon.checklist.verdicts import NotARecord, judged, merged
+from tests.checklist_shop import DAY, TWO, Deployment, Shop, blamed, rule_of
+
+STRICT = Rule("a.strict", Point.SESSIONS, Severity.PROBLEM, 10, "Text.", "Do.", title="Strict")
+LENIENT = Rule("a.lenient", Point.SESSIONS, Severity.WARNING, 10, "Text.", "Do.", tolerated=0.1, times=3, title="Mild")
+ABSENT = Rule("a.absent", Point.SESSIONS, Severity.PROBLEM, 10, "Text.", "Do.", tolerated=0.999999, absence=True)
+
+
+def record(checked: int, broken: int, *, hours: float = 48, sessions: int = 500, why: str = "") -> Mapping[str, Any]:
+    tally = {**verdicts.empty_tally(), "checked": checked, "broken": broken}
+    names = (STRICT.id, LENIENT.id, ABSENT.id)
+    proxy = {"name": "a", "since": 0.0, "sessions": sessions, "sent": 0, "turned_away": 0, "hindrances": []}
+    return {
+        "format": verdicts.FORMAT,
+        "hashes": "x",
+        "taken": hours * 3600,
+        "proxies": [proxy],
+        "tallies": dict.fromkeys(names, tally),
+        "inventory": {},
+        "counts": {},
+        "acknowledged": dict.fromkeys(names, why) if why else {},
+    }
+
+
+def verdict(rule: Rule, *arguments: Any, least: int | None = None, **options: Any) -> str:
+    found: str = judged(record(*arguments, **options), [rule], least=least)["rules"][0]["verdict"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("checked", "broken", "expected"),
+    [(0, 0, "unseen"), (9, 9, "unseen"), (10, 0, "ok"), (10, 1, "problem"), (1000, 1, "problem")],
+)
+def test_nothing_is_judged_by_too_few(checked: int, broken: int, expected: str) -> None:
+    assert verdict(STRICT, checked, broken) == expected
+
+
+@pytest.mark.parametrize(
+    ("checked", "broken", "expected"),
+    [(100, 5, "ok"), (100, 6, "advice"), (100, 10, "advice"), (100, 11, "warning"), (10, 2, "advice")],
+)
+def test_what_is_tolerated_is_advice_and_half_of_it_noise(checked: int, broken: int, expected: str) -> None:
+    """Two of ten are a large share, and two."""
+    assert verdict(LENIENT, checked, broken) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "problem"),
+        ({"hours": 23.9}, "unseen"),
+        ({"sessions": 99}, "unseen"),
+        ({"hours": 24, "sessions": 100}, "problem"),
+    ],
+)
+def test_what_was_not_seen_is_blamed_after_a_day_and_a_hundred_sessions(
+    options: Mapping[str, Any], expected: str
+) -> None:
+    assert verdict(ABSENT, 100, 100, **options) == expected
+
+
+def test_one_that_does_is_enough_where_absence_is_blamed() -> None:
+    assert verdict(ABSENT, 5000, 4999) == "ok"
+
+
+def test_what_is_acknowledged_is_so_only_while_it_is_broken() -> None:
+    assert verdict(STRICT, 10, 5, why="on purpose") == "acknowledged"
+    assert verdict(STRICT, 10, 0, why="on purpose") == "ok"
+    assert verdict(STRICT, 9, 5, why="on purpose") == "unseen"
+
+
+def test_tests_may_judge_by_few_calls() -> None:
+    assert verdict(STRICT, 1, 1, least=1) == "problem"
+    assert verdict(LENIENT, 1, 1, least=1) == "warning"
+    assert verdict(ABSENT, 1, 1, least=1, hours=0, sessions=1) == "problem"
+    assert verdict(STRICT, 0, 0, least=1) == "unseen"
+
+
+def test_the_most_valuable_fixes_are_the_worst_and_most_frequent() -> None:
+    rows = [("w-often", "warning", 0.9), ("p-rare", "problem", 0.1), ("p-often", "problem", 0.8), ("ok", "ok", 0.0)]
+    found = [
+        {"id": name, "verdict": kind, "share": share, "broken": 5} for name, kind, share in (*rows, ("a", "advice", 1))
+    ]
+
+    assert list(verdicts.fixes(found)) == ["p-often", "p-rare", "w-often"]
+
+
+def test_what_is_not_a_record_is_refused() -> None:
+    others: list[object] = [None, [], {}, {"format": 0}, {"format": verdicts.FORMAT, "proxies": []}]
+    for other in others:
+        with pytest.raises(NotARecord):
+            verdicts.check(other)
+
+
+# --- several as one -----------------------------------------------------------------------------------------------
+
+
+def busy_day(shops: list[Shop], *, sticky: bool) -> None:
+    """One script, whose calls go to all of these in turn: by session, or one after another."""
+    turn = 0
+
+    def at(session: int) -> Shop:
+        nonlocal turn
+        turn += 1
+        chosen = shops[(session if sticky else turn) % len(shops)]
+        chosen.now = max(shop.now for shop in shops)
+        return chosen
+
+    for number in range(240):
+        session, profile = f"cart-{number}", f"customer-{number % 200}"
+        cart: dict[str, Any] = {"profileId": profile, "cartItems": TWO, "attributes": {"ShippingCity": "Berlin"}}
+        wanted = ("customerSession",)
+        at(number).put(session, wanted=wanted, couponCodes=["WELCOME10"], **cart)
+        at(number).put(session, wanted=wanted, query="?runRuleEngine=true", **cart)
+        if number % 3 == 0:
+            at(number).put(f"jane.{number}@shop.example", cartItems=TWO)
+            at(number).put(f"w{number}", profileId=profile, attributes={"Favourite": 1})
+        at(number).event(profile)
+        if number % 2:
+            at(number).close(session, wanted=wanted)
+    for shop in shops:
+        shop.now = max(shop.now for shop in shops)
+        shop.wait(DAY)
+
+
+def seen(told: Mapping[str, Any], *, leave_out: frozenset[str] = frozenset()) -> dict[str, str]:
+    # Only all of them together know who went past them.
+    return {
+        rule["id"]: rule["verdict"] for rule in told["rules"] if rule["id"] not in leave_out | {"connections.bypass"}
+    }
+
+
+# What only the calls of one session in a row can show: of a session whose calls are spread, each proxy sees some.
+OF_SEQUENCES = frozenset({"profiles.flip-flop", "performance.previews", "session.write-after-close"})
+
+
+def together(shops: list[Shop]) -> Mapping[str, Any]:
+    return judged(merged([shop.checking.record() for shop in shops]), RULES)
+
+
+@pytest.mark.parametrize("sticky", [True, False])
+def test_three_proxies_together_say_what_one_says(sticky: bool) -> None:
+    deployment, other = Deployment(), Deployment()
+    three, one = [Shop(deployment) for _ in range(3)], Shop(other)
+
+    busy_day(three, sticky=sticky)
+    busy_day([one], sticky=sticky)
+
+    told = together(three)
+    apart = frozenset() if sticky else OF_SEQUENCES
+    assert seen(told, leave_out=apart) == seen(together([one]), leave_out=apart) == seen(one.told, leave_out=apart)
+    assert all(rule_of(told, name)["verdict"] in ("ok", "unseen") for name in OF_SEQUENCES)
+    assert blamed(told).keys() >= {"session.id-is-email", "attributes.undefined"}
+    for name in ("attributes.undefined", "session.id-is-email", "performance.useless-parameter", "errors.rate"):
+        alone = one.rule(name)
+        assert {key: rule_of(told, name)[key] for key in ("checked", "broken", "groups")} == {
+            key: alone[key] for key in ("checked", "broken", "groups")
+        }
+    assert {kind: sorted(rows) for kind, rows in told["inventory"].items()} == {
+        kind: sorted(rows) for kind, rows in one.told["inventory"].items()
+    }
+    assert sum(row[0] for row in told["inventory"]["attributes"].values()) == sum(
+        row[0] for row in one.told["inventory"]["attributes"].values()
+    )
+
+
+def test_replicas_are_no_strangers_and_strangers_are_found_among_them() -> None:
+    """Each proxy alone sees updates that it did not make; only together they know whose those were."""
+    deployment = Deployment()
+    shops = [Shop(deployment) for _ in range(3)]
+    busy_day(shops, sticky=False)
+
+    assert rule_of(shops[0].told, "connections.bypass")["verdict"] == "advice"
+    assert rule_of(together(shops), "connections.bypass")["verdict"] == "ok"
+
+    for number in range(1, 240, 4):
+        deployment.answer("PUT", f"/v2/customer_sessions/cart-{number - 1}", b'{"customerSession": {}}')
+        shops[0].put(f"cart-{number - 1}", wanted=("customerSession",), couponCodes=[])
+    assert rule_of(together(shops), "connections.bypass")["verdict"] == "warning"
+    assert "go on to the old URL" in rule_of(together(shops), "relocation.ready")["why"]
+
+
+def test_ids_that_were_hashed_with_different_keys_are_not_compared() -> None:
+    deployment = Deployment()
+    shops = [Shop(deployment, hash_key=f"{number}" * 32) for number in range(3)]
+    busy_day(shops, sticky=False)
+
+    found = together(shops)
+
+    assert found["alike"] is False
+    assert rule_of(found, "connections.bypass")["verdict"] == "advice"
+
+
+def test_one_proxy_that_is_turned_away_is_named_and_an_outage_is_not() -> None:
+    shops = [Shop(Deployment()) for _ in range(3)]
+    for number in range(60):
+        for place, shop in enumerate(shops):
+            shop.put(f"s{number}", profileId=f"p{number}", call={"fails": "lost"} if place == 2 else {})
+
+    found = rule_of(together(shops), "connections.allowlist")
+    assert (found["verdict"], found["broken"]) == ("problem", 60)
+    assert "of 3 proxies" in found["why"]
+
+    for shop in shops[:2]:
+        for number in range(200):
+            shop.put(f"s{number}", profileId=f"p{number}", call={"fails": "connect"})
+    assert rule_of(together(shops), "connections.allowlist")["verdict"] == "advice"
+
+
+def test_names_and_groups_stay_bounded_when_many_are_added_up() -> None:
+    rows = {f"name{number}": [1, 0.0, 1.0, 2.0] for number in range(verdicts.NAMES)}
+    more = {f"other{number}": [1, 0.0, 0.5, 3.0] for number in range(50)}
+    one, other = record(1, 0), record(1, 0)
+
+    told = merged([{**one, "inventory": {"effects": rows}}, {**other, "inventory": {"effects": more}}])
+
+    assert len(told["inventory"]["effects"]) == verdicts.NAMES + 1
+    assert told["inventory"]["effects"]["(others)"] == [50, 0.0, 0.5, 3.0]
+
+
+def test_the_table_is_complete() -> None:
+    points = [rule.point for rule in RULES]
+
+    assert points == sorted(points, key=list(Point).index)
+    assert set(points) == set(Point), "every point of the checklist has a rule"
+    for rule in table(("setDiscount",)):
+        assert all((rule.title, rule.remedy, rule.text.endswith("."), rule.link.startswith("https://docs.talon.one/")))
+        assert not rule.absence or rule.least >= verdicts.SESSIONS
+
+
+def test_the_guide_has_every_rule_as_it_is() -> None:
+    text = document.GUIDE.read_text()
+
+    assert document.guide(text) == text, "run make docs"
+    assert all(f"[`{rule.id}`]" in text for rule in RULES)

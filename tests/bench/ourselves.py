@@ -27,6 +27,7 @@ MAIN: Variants = (
 # Of which the cost is shown: each of them is measured beside `proxy`.
 FEATURES: Variants = (
     ("proxy-bare", "without lanes and coalescing", _BARE),
+    ("proxy-checklist-off", "without the integration checklist", {"CHECKLIST__ENABLED": "false"}),
     ("proxy-log-all", "`log.access = all`", {"LOG__ACCESS": "all"}),
     ("proxy-log-off", "`log.access = off`", {"LOG__ACCESS": "off"}),
 )

@@ -77,7 +77,7 @@ fuzz: .venv/.fuzz ## Look for bytes that break a promise, each target in turn (F
 # Strict: a package of which PyPI tells nothing is not one without weaknesses.
 audit: .venv/.audit ## Ask PyPI's advisories for known weaknesses of what is locked
 	.venv/audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off --desc off \
-	  $(foreach lock,requirements.lock tests/requirements.lock,-r $(lock))
+	  $(foreach lock,$(wildcard *.lock tests/*.lock),-r $(lock))
 
 format: .venv/.test ## Format the code
 	$(BIN)/ruff format .

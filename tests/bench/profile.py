@@ -1,9 +1,9 @@
 """Where the proxy's CPU time goes under the benchmark's load: `make profile`.
 
-By default py-spy samples it from outside (`pip install py-spy`; the project itself does not depend on it). It costs the
-proxy a little, so compare shares here, and CPU per call in the benchmark. `--callgrind` counts instructions instead, of
-C code and compiled modules alike, by function: slow, but nearly the same in every run, so that the effect of a small
-change shows. It wants valgrind.
+By default py-spy samples the proxy's source from outside, by function and by line (`pip install py-spy`; the project
+itself does not depend on it). It costs the proxy a little, so compare shares here, and CPU per call in the benchmark.
+`--callgrind` counts instructions instead, of C code and of the compiled proxy alike, by function: slow, but nearly the
+same in every run, so that the effect of a small change shows. It wants valgrind.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Load, look, print; return the exit code."""
     known = {contender.name: contender for contender in ourselves({})}
     parser = argparse.ArgumentParser(prog="python -m tests.bench.profile", description=__doc__)
-    parser.add_argument("--contender", choices=known, default="proxy", help="default: %(default)s")
+    parser.add_argument("--contender", choices=known, help="default: proxy-source; with --callgrind proxy")
     parser.add_argument("--seconds", type=int, default=10, metavar="N")
     parser.add_argument("--rate", type=int, default=400, metavar="N", help="samples per second")
     parser.add_argument("--top", type=int, default=25, metavar="N", help="lines of each table")
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     prepare_process()
     try:
-        look = count if options.callgrind else sample
-        print(look(known[options.contender], options))
+        look, usual = (count, "proxy") if options.callgrind else (sample, "proxy-source")
+        print(look(known[options.contender or usual], options))
     except BenchError as exc:
         print(f"profile: {exc}", file=sys.stderr)
         return 2
@@ -92,7 +92,8 @@ def _stacks(stand: Stand, running: Running, seconds: int, *, rate: int, native: 
     [pid] = running.server.pids()
     output = directory / "stacks.txt"
     command = ["py-spy", "record", "--pid", str(pid), "--format", "raw", "--output", str(output)]
-    command += ["--rate", str(rate), "--duration", str(seconds), *(["--native"] if native else [])]
+    # Only who holds the interpreter's lock: not everywhere can py-spy tell a waiting thread from a busy one.
+    command += ["--rate", str(rate), "--duration", str(seconds), "--gil", *(["--native"] if native else [])]
     # On the proxy's core: there the clock's tick decides when a sample is taken. On the load's core it would be
     # the load going idle, which follows the proxy's writes and makes them look expensive.
     command = pinned(command, cores.contender)

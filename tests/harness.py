@@ -186,6 +186,8 @@ class Upstream:
 class Witness:
     """An Observer that keeps what it is told."""
 
+    only_failed: bool = False
+
     ended: list[tuple[Call, Reply, bool]] = field(default_factory=list)
     refused: list[tuple[Reply, ProxyError]] = field(default_factory=list)
     left: list[tuple[Call, Sent]] = field(default_factory=list)

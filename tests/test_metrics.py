@@ -846,6 +846,21 @@ def test_the_lag_of_the_loop_is_how_late_a_timer_fires() -> None:
     assert not timers.waiting
 
 
+def test_who_wants_failed_calls_only_is_told_of_no_other() -> None:
+    everybody, failures = make(), make()
+    failures.only_failed = True
+    both = Observers(everybody, failures)
+    failed = call()
+    failed.error = "timeout"
+
+    both.finished(call(), reply(), whole=True)
+    both.finished(call(), reply(status=500), whole=True)
+    both.finished(failed, reply(), whole=True)
+    both.finished(call(), reply(), whole=False)
+
+    assert [value(metrics, "overhead_seconds_count") for metrics in (everybody, failures)] == [4, 3]
+
+
 def test_all_observers_are_told() -> None:
     first, second = make(), make()
     both = Observers(first, second)

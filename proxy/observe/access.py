@@ -66,15 +66,13 @@ class AccessLog:
         self._rate = rate
         self._clock = clock
         self._draw = draw
-        self._only_failed = mode in ("errors", "off")
+        self.only_failed = mode in ("errors", "off")
         # All of them were asked for; of errors and slow calls, which come in crowds, some tell enough.
         self._every = mode in ("all", "sample")
 
     def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
         """An answer was written, or found its caller gone."""
         failed = reply.status >= 400 or call.error is not None or not whole
-        if not failed and self._only_failed:
-            return
         timeline = call.timeline
         end = timeline.written or timeline.ready
         if self._wants(failed, end - timeline.arrived):

@@ -53,6 +53,8 @@ class Sort:
 class Incidents:
     """An observer, see `observers`."""
 
+    only_failed = True
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._sorts: dict[str, Sort] = {}

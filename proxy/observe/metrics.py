@@ -152,6 +152,8 @@ class _Tally:
 class Metrics:
     """Counts how calls end, and tells it to Prometheus."""
 
+    only_failed = False
+
     def __init__(
         self,
         pulled: Pulled,

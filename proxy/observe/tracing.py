@@ -80,6 +80,8 @@ class _Traced:
 class Tracing:
     """Makes spans; an observer, and the `traffic.traced.Tracer`."""
 
+    only_failed = False
+
     def __init__(
         self,
         provider: TracerProvider,

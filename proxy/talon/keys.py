@@ -22,8 +22,21 @@ _CUSTOMER_PROFILE: Final = "updateCustomerProfileV2"
 _LINKING: Final = frozenset({_CUSTOMER_SESSION, _LEGACY_SESSION})
 _FINAL_OPERATIONS: Final = frozenset({"returnCartItems", "reopenCustomerSession"})
 _FINAL_STATES: Final = frozenset({"closed", "cancelled", None})
-_READERS: Final[dict[Operation, bodies.Reader]] = {
-    operation: bodies.reader(operation.session.pointers + operation.profile.pointers)
+_ITEMS: Final = "*"  # of a pointer: each item of an array
+
+
+class _Places:
+    """Where in its body an operation names ids."""
+
+    def __init__(self, operation: Operation) -> None:
+        sessions, profiles = operation.session.pointers, operation.profile.pointers
+        self.reader = bodies.reader(sessions + profiles)
+        # Of a profile, where that is all a body can name.
+        self.only = profiles[0] if len(profiles) == 1 and not sessions and _ITEMS not in profiles[0] else None
+
+
+_PLACES: Final[dict[Operation, _Places]] = {
+    operation: _Places(operation)
     for operation in OPERATIONS
     if operation.session.pointers or operation.profile.pointers
 }
@@ -65,21 +78,24 @@ def names(route: Route, body: bytes, *, encoded: bool, limit: int) -> Names:
     session = route.session
     profile = route.profile
     profiles: tuple[str, ...] = (profile,) if profile else ()
-    reader = _READERS.get(operation)
-    if reader is None:
+    places = _PLACES.get(operation)
+    if places is None:
         return Names(session, profiles, None)
-    document = _read(reader, body, encoded=encoded, limit=limit)
+    document = _read(places.reader, body, encoded=encoded, limit=limit)
     if isinstance(document, Unkeyed):
         return Names(session, profiles, document)
     unkeyed = None
     in_order = dict.fromkeys(profiles)  # there may be a thousand of them
     try:
+        if places.only is not None and not profiles:  # as in nearly every call
+            only = _id(_walk(document, places.only))
+            return Names(session, (only,) if only else (), None)
         for pointer in operation.profile.pointers:
-            for found in _at(document, pointer, 0):
+            for found in _at(document, pointer):
                 if found:
                     in_order[found] = None
         for pointer in operation.session.pointers:
-            for found in _at(document, pointer, 0):
+            for found in _at(document, pointer):
                 session = found or session
     except _NoIdError:
         unkeyed = Unkeyed.SHAPE
@@ -154,21 +170,32 @@ class _NoIdError(Exception):
     """Something other than an id stands where one belongs."""
 
 
-def _at(value: object, pointer: Pointer, depth: int) -> list[str]:
+def _at(value: object, pointer: Pointer) -> list[str]:
     """Find the ids at a pointer. Absent and null name nothing."""
-    for token in pointer[depth:]:
-        depth += 1
+    if _ITEMS not in pointer:
+        found = _id(_walk(value, pointer))
+        return [] if found is None else [found]
+    star = pointer.index(_ITEMS)
+    items = _walk(value, pointer[:star])
+    if items is None:
+        return []
+    if not isinstance(items, list):
+        raise _NoIdError
+    return [found for item in items for found in _at(item, pointer[star + 1 :])]
+
+
+def _walk(value: object, tokens: Pointer) -> object:
+    """Give what stands behind these keys; None: nothing."""
+    for token in tokens:
         if value is None:
-            return []
-        if token == "*":  # noqa: S105 - of a JSON pointer
-            if not isinstance(value, list):
-                raise _NoIdError
-            return [found for item in value for found in _at(item, pointer, depth)]
+            return None
         if not isinstance(value, dict):
             raise _NoIdError
         value = value.get(token)
-    if value is None:
-        return []
-    if not isinstance(value, str):
-        raise _NoIdError
-    return [value]
+    return value
+
+
+def _id(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise _NoIdError

@@ -347,7 +347,9 @@ class Attempts(Crew):
             if flight.trial is not None:
                 self._end_trial(flight, accepted=status != UNAUTHORIZED)
         signs = self.signs
-        if (status >= 300 or PAGE in reply.block or signs.suspicion is not None) and not self._moved_on(flight):
+        # Found, and not asked for with `in`: of bytes, that first takes what is sought for a number (0.3 µs).
+        odd = status >= 300 or reply.block.find(PAGE) >= 0 or signs.suspicion is not None
+        if odd and not self._moved_on(flight):
             signs.answered(flight.route.operation.name, reply)
         if status < 400:
             self.land(flight, _masked(flight, reply) if status >= 300 else reply, None)

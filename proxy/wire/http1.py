@@ -24,6 +24,9 @@ from proxy.wire.heads import MAX_FIELD, MAX_INTERIM, MAX_REPLY_HEAD, ReplyHead, 
 from proxy.wire.replystream import ReplyStream
 from proxy.wire.wheel import Wheel
 
+SURELY_OUT: Final = (
+    8192  # bytes that an idle connection's socket takes at once, whatever the peer does (tcp(7), tcp_wmem)
+)
 JOIN_BELOW: Final = 65536  # head and body go out as one piece below this size
 PEEK_AFTER: Final = 0.02  # seconds of idleness after which the socket is asked; a busy pool saves 2 µs a call
 
@@ -60,6 +63,7 @@ class Connection(connection.Connection):
         self.state = State.OPENING
         self._alarm = wheel.alarm(self._alarmed)
         self._talkative = False
+        self._lengthy = False  # the request under way: it may not be out yet when the answer comes
         self._timeout = 0.0  # of the exchange under way, in seconds
         self._due = 0.0  # its end
         self._timeline = Timeline(0.0, 0.0)  # its caller's, or that of the last one
@@ -140,6 +144,7 @@ class Connection(connection.Connection):
             # Left standing from exchange to exchange: it fires once per timeout, not once per call.
             self._alarm.set(self._due)
         exchange.sent()
+        self._lengthy = len(head) + len(body) > SURELY_OUT
         if len(body) < JOIN_BELOW:
             self._transport.write(head + body)
         else:
@@ -374,7 +379,7 @@ class Connection(connection.Connection):
             and head.fields.keeps
             and self.state is State.ACTIVE
             and not self._talkative
-            and not self._transport.get_write_buffer_size()
+            and not (self._lengthy and self._transport.get_write_buffer_size())
         )
         self._forget()
         if reusable:

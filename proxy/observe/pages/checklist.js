@@ -115,7 +115,7 @@ function footing(told) {
   const since = Math.min(...told.proxies.map((proxy) => proxy.since));
   const left = sum("thinned") + sum("dropped");
   const parts = [`Looked at ${plural(sum("looked_at"), "call", "calls")} of ${plural(sum("sessions"), "session", "sessions")} since ${moment(since)}`];
-  if (left) parts.push(`left ${count(left)} out to stay within 4 % of a core`);
+  if (left) parts.push(`left ${count(left)} out to stay within 2 % of a core`);
   parts.push(`read the answers of ${percent(told.replies)} of the sessions (checklist.replies)`);
   return `${parts.join("; ")}. It only looks: no call is changed, delayed or refused. Ids are hashed; names are as you gave them.`;
 }

@@ -17,6 +17,7 @@ from proxy.errors import (
     BadMessage,
     CallTimeout,
     Category,
+    CircuitOpen,
     Draining,
     NameNotResolved,
     NotFound,
@@ -165,6 +166,49 @@ def test_an_answer_of_talon_one_is_counted_with_all_its_labels() -> None:
     assert value(metrics, "requests_total", **labels, status="200", application="default") == 2
     assert value(metrics, "requests_total", **labels, status="409", application="eu") == 1
     assert value(metrics, "request_duration_seconds_count", **labels) == 3
+
+
+def test_totals_are_sums_over_all_operations() -> None:
+    metrics = make()
+    waiting = call("trackEventV2")
+    waiting.timeline.lane, waiting.timeline.gate, waiting.timeline.pool = 0.003, 0.002, 0.0005
+    joined = call()
+    joined.timeline.joined = True
+
+    metrics.finished(call(), reply(200), whole=True)
+    metrics.finished(waiting, reply(500).doubted(), whole=True)
+    metrics.finished(joined, reply(200), whole=True)
+    fail(metrics, unsent(), CircuitOpen("Not now", sent=Sent.NO))
+
+    totals = metrics.totals()
+    assert (totals["answered"], totals["by_proxy"], totals["failed"]) == (4, 1, 2)
+    assert (totals["exchanges"], totals["coalesced"], totals["unknown"]) == (2, 1, 1)
+    assert totals["upstream_seconds"] == pytest.approx(2 * 0.047)
+    assert (totals["lane_seconds"], totals["pool_seconds"]) == (0.005, 0.0005)
+
+
+def test_times_with_talon_one_are_told_by_bucket() -> None:
+    metrics = make()
+
+    for seconds in (0.001, 0.04, 0.04, 60.0):
+        made = call()
+        made.timeline.upstream = seconds
+        metrics.finished(made, reply(), whole=True)
+
+    times = metrics.upstream_times()
+    assert len(times) == len(declared.DURATIONS) + 1
+    assert (times[0], times[declared.DURATIONS.index(0.05)], times[-1], sum(times)) == (1, 2, 1, 4)
+
+
+def test_the_last_answer_below_500_is_so_long_ago() -> None:
+    metrics = make()
+    assert metrics.since_success is None
+
+    metrics.finished(call(), reply(503), whole=True)
+    assert metrics.since_success is None
+
+    metrics.finished(call(), reply(404), whole=True)
+    assert metrics.since_success == pytest.approx(1000.0 - 100.050)
 
 
 def test_durations_run_from_the_first_byte_that_came_to_the_last_that_was_written() -> None:

@@ -122,7 +122,9 @@ async def test_within_a_minute_one_knows_who_is_slow_which_key_expires_and_what_
         reasons, time, keys, key, conflicts, calls = await told(
             page, "reasons", "time-more", "keys-short", "keys", "conflicts-short", "calls"
         )
-        values = await page.evaluate("[...document.querySelectorAll('.chart .value')].map(each => each.innerText)")
+        drawn = await page.evaluate(
+            "[...document.querySelectorAll('.chart')].map(each => !!each.querySelector('path'))"
+        )
 
     assert "The key of default expires in 5 days" in reasons
     assert re.search(r"Talon\.One \d+(\.\d+)? ms, .*the proxy itself \d+(\.\d+)? ms", time)
@@ -133,8 +135,7 @@ async def test_within_a_minute_one_knows_who_is_slow_which_key_expires_and_what_
     assert avoided is not None
     assert int(avoided[1]) > 0
     assert re.search(r"Calls saved\n(?!0 )\d+", calls)
-    assert "–" not in values[:6], "charts know something already"
-    assert values[0].endswith(" ms")
+    assert drawn == [True] * 4, "charts know something already"
 
 
 @in_a_browser

@@ -390,6 +390,19 @@ async def test_an_opening_that_fails_for_nobody_is_silent(rig: Rig) -> None:
     assert repr(rig.pool) == "<Pool idle=0 active=0 opening=0 waiting=0>"
 
 
+async def test_why_none_could_be_opened_is_known_until_one_is(rig: Rig) -> None:
+    known = [rig.pool.trouble]
+
+    await rig.wait()
+    rig.dialer.dials[0].fail(ConnectionRefused("no address took it"))
+    await turns()
+    known.append(rig.pool.trouble)
+    await rig.open(1)
+    known.append(rig.pool.trouble)
+
+    assert known == [None, "Talon.One could not be reached: no address took it", None]
+
+
 async def test_a_connection_that_ends_as_soon_as_it_is_open_counts_as_not_opened(rig: Rig) -> None:
     waiting = await rig.wait()
     dial = rig.dialer.dials[0]

@@ -13,6 +13,7 @@ from proxy.messages import Call, Reply, Sent
 OWN: Mapping[Category, str] = {
     Category.BAD_REQUEST: "not valid HTTP, or not as it is forwarded",
     Category.REFUSED: "refused by the proxy: token, route, browser, host name, or too many connections",
+    Category.BUFFER: "refused, because bodies that are held took as much memory as they may",
     Category.CIRCUIT: "refused at once, because Talon.One could not be reached lately",
     Category.CONCURRENCY: "refused, because too many calls were under way",
     Category.DEPTH: "refused, because too many writes of one session or profile waited",

@@ -173,6 +173,7 @@ function callFacts({ calls, traffic, downstream }) {
     ["Not tried again", counted(traffic.retry_budget_exhausted)],
     ["Ordered less", counted(traffic.unkeyed)],
     ["Under way", `${downstream.in_flight}, on ${downstream.connections} connections of callers`],
+    ["Held for them", `${(downstream.buffered_bytes / 1048576).toFixed(1)} MiB of bodies and answers`],
   ];
 }
 

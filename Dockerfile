@@ -27,7 +27,9 @@ EXPOSE 7410 7411
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["python", "-P", "-m", "proxy", "health"]
 ENTRYPOINT ["python", "-P", "-m", "proxy"]
 CMD ["serve"]
-ARG VERSION=unreleased REVISION=unknown SOURCE=unknown
+ARG VERSION=unreleased
+ARG REVISION=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="talon-proxy" \
       org.opencontainers.image.description="A sidecar between a shop's backend and Talon.One" \
       org.opencontainers.image.licenses="MIT" \

@@ -50,9 +50,9 @@ PATIENCE = 10.0  # seconds; a wait this long has failed
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 
 
-async def patiently(awaitable: Any) -> Any:
+async def patiently(awaitable: Any, patience: float = PATIENCE) -> Any:
     """Wait, but not for ever."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(patience):
         return await awaitable
 
 
@@ -64,7 +64,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Line:
-    """One raw connection, of either side."""
+    """One raw connection, of either side. `patience`: seconds for what is read."""
+
+    patience = PATIENCE
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -77,11 +79,11 @@ class Line:
 
     async def head(self) -> bytes:
         """Read up to and with the empty line."""
-        return bytes(await patiently(self.reader.readuntil(b"\r\n\r\n")))
+        return bytes(await patiently(self.reader.readuntil(b"\r\n\r\n"), self.patience))
 
     async def exactly(self, size: int) -> bytes:
         """Read so many bytes."""
-        return bytes(await patiently(self.reader.readexactly(size)))
+        return bytes(await patiently(self.reader.readexactly(size), self.patience))
 
     async def to_end(self) -> bytes:
         """Read until the other side closes; a reset ends it too."""

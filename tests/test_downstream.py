@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import re
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -109,9 +109,11 @@ class Taken:
     answer: Answer
     sent: bool = True
     left: int = 0
+    at_leave: Callable[[], None] = lambda: None
 
     def leave(self) -> bool:
         self.left += 1
+        self.at_leave()
         return not self.sent
 
     def reply(self, body: bytes = b"", status: int = 200, **options: Any) -> None:
@@ -723,6 +725,18 @@ async def test_a_call_that_was_sent_is_still_answered_after_a_half_close(bench: 
     assert bench.fate == "closed"
     bench.lose()
     assert bench.taken[0].left == 1
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_a_call_may_be_answered_in_the_step_in_which_its_caller_leaves(bench: Bench, calls: int) -> None:
+    """K12: as one is whose time is over when it is looked at again."""
+    bench.feed(b"".join(GET % number for number in range(calls)))
+    for taken in bench.taken:
+        taken.at_leave = taken.reply
+
+    assert not bench.connection.eof_received()
+    assert bench.statuses == [200] * calls
+    assert bench.fate == "closed"
 
 
 async def test_a_call_that_was_not_sent_ends_with_its_caller(bench: Bench) -> None:

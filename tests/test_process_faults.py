@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -121,12 +122,13 @@ async def test_p7_a_call_whose_time_ended_while_the_process_was_stopped_is_not_s
         sent, waiting = await proxy.client(), await proxy.client()
         await sent.send(request("PUT", TARGET, b'{"customerSession": {"attributes": {"number": 1}}}'))
         line, _ = await upstream.received()
-        await waiting.send(request("PUT", TARGET, b'{"customerSession": {}}', Talon_Proxy_Timeout_Ms="1000"))
+        await waiting.send(request("PUT", TARGET, b'{"customerSession": {}}', Talon_Proxy_Timeout_Ms="2500"))
+        over = time.monotonic() + 2.7
         await calls_under_way(proxy, 2)
 
         proxy.send(signal.SIGSTOP)
         await line.send(OK)  # its turn would come as soon as this is read
-        await asyncio.sleep(1.2)  # what is tested is that this time passes
+        await asyncio.sleep(max(over - time.monotonic(), 0.0))  # what is tested is that this time passes
         proxy.send(signal.SIGCONT)
         first, second = await answered(sent), await answered(waiting)
 
@@ -237,7 +239,7 @@ async def test_p12_a_full_disk_behind_the_log_stops_no_call(upstream: Upstream, 
 BLOCKING = """
 import sys, time
 from proxy import app, cli
-def status(self, seconds=1.8):
+def status(self, seconds=4.0):
     secret = "cafe0123"
     time.sleep(seconds)
     return {}

@@ -317,8 +317,10 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.LAST
         self._backlog = b""
         self._reading.clear()
-        for slot in self._slots:
+        for slot in list(self._slots):  # one that leaves may be answered in this step, or let others be
             slot.leave()
+        if not self._slots:
+            return False
         # The answers go in order: behind one that will not come, none can.
         if self._slots[0].reply is None and self._slots[0].waiter is None:
             self._hang_up()

@@ -21,6 +21,7 @@ from tests.process import Serve, serving
 
 HEAD_TIMEOUT = 10.0  # seconds; timeouts.head
 WATCH_EVERY = 0.1  # seconds between two looks at the memory
+CALLERS = 200
 CALM = 400  # calls a second beside a crowd
 ROOM = 1000  # connections beside a crowd's
 
@@ -51,7 +52,7 @@ async def overload(concurrency: int, latency: float, seconds: float) -> Overload
         memory = Memory(proxy)
         load = OpenLoop(proxy.address, callers)
         await load.connect()
-        await load.saturate(2 * concurrency, seconds / 2)  # all connections are open then
+        await load.saturate(callers, seconds / 2)  # all have called then, and none is taken for mute
         peak = await load.saturate(2 * concurrency, seconds)
         once = await load.play(rate, seconds)
         twice = await load.play(2 * rate, seconds)
@@ -65,8 +66,9 @@ async def crowded(name: str, size: int, *, slow: bool, rounds: int, seconds: flo
     """Call beside a crowd and without one, in turns; the last slow one stays for as long as it may."""
     without, beside, failures = [], [], 0
     async with origin(0.025) as url, serving(url, limits__connections=str(size + ROOM)) as proxy:
-        load = OpenLoop(proxy.address, 200)
+        load = OpenLoop(proxy.address, CALLERS)
         await load.connect()
+        await load.saturate(CALLERS, seconds / 2)
         await load.play(CALM, seconds)
         crowd = Crowd(size, slow=slow)
         for number in range(rounds):

@@ -40,6 +40,7 @@ from proxy.wire.heads import (
     RequestHead,
     RequestLimits,
     RequestParser,
+    Seen,
     check_unfinished,
     malformed,
     request_probe,
@@ -202,6 +203,7 @@ class Connection(asyncio.Protocol):
         self.phase = Phase.IDLE
         self._head = bytearray()  # of an unfinished head
         self._probe: httptools.HttpRequestParser | None = None
+        self._usual: Seen | None = None  # of the last head
         self._blank_lines = 0
         self._arrived = 0.0
         self._request: RequestHead | None = None
@@ -384,7 +386,8 @@ class Connection(asyncio.Protocol):
             self._reading.set(self._arrived + self._house.timeouts.head)
             return self._continue_head(data, position)
         end += 4
-        request = self._house.parser.parse(data[position:end])
+        request = self._house.parser.parse(data[position:end], self._usual)
+        self._usual = request.seen
         body_end = end + request.length
         if not request.fields.chunked and body_end <= len(data):
             # As nearly every call: whole in one piece.

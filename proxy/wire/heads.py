@@ -63,7 +63,7 @@ class RequestFields(Fields):
 class RequestHead:
     """A request's head. `length` is that of a plain body; `fields.chunked` excludes it."""
 
-    __slots__ = ("fields", "length", "method", "origin_form", "target")
+    __slots__ = ("fields", "length", "method", "origin_form", "seen", "target")
 
     def __init__(
         self, method: bytes, target: bytes, fields: RequestFields, length: int, *, origin_form: bool = True
@@ -73,6 +73,7 @@ class RequestHead:
         self.fields = fields
         self.length = length
         self.origin_form = origin_form  # as it came (RFC 9112 §3.2.1)
+        self.seen: Seen | None = None  # where its fields are remembered
 
     @property
     def asks_this_hop(self) -> bool:
@@ -125,38 +126,74 @@ def malformed(head: bytes) -> DownstreamError:
     return BadMessage("The head is not valid HTTP/1.1 (RFC 9112)")
 
 
+class Seen:
+    """What stands behind the request line of heads that were seen, and what was made of it."""
+
+    __slots__ = ("after", "before", "fields", "length", "parser")
+
+    def __init__(self, parser: "RequestParser", before: bytes, after: bytes, request: RequestHead) -> None:
+        """`before` and `after` the number in `Content-Length`; where that was not cut out, `before` is all there is."""
+        self.parser = parser
+        self.before = before
+        self.after = after
+        self.fields = request.fields
+        self.length = request.length
+
+
 class RequestParser:
     """Parses heads of requests; remembers the fields of those it has seen.
 
     A caller's heads differ in the request line and the length of the body, and in little else. Fields seen before, byte
-    for byte, need no second look: 1.2 µs per head instead of 3.5. Heads with a secret of the caller's are not kept.
+    for byte, need no second look: 1.2 µs per head instead of 3.5, and 0.8 where they are those of the connection's last
+    call. Heads with a secret of the caller's are not kept.
     """
 
     def __init__(self, limits: RequestLimits, table: FieldTable) -> None:
         self._limits = limits
         self._table = table
-        self._seen: dict[bytes, tuple[RequestFields, int]] = {}  # and the length they told
+        self._seen: dict[bytes, Seen] = {}
 
-    def parse(self, head: bytes) -> RequestHead:
-        """Parse one complete head, its empty line included. Raises DownstreamError."""
+    def parse(self, head: bytes, usual: Seen | None = None) -> RequestHead:
+        """Parse one complete head, its empty line included. Raises DownstreamError.
+
+        `usual`: what the last head from there had seen; most have the same.
+        """
         line_end = head.find(b"\r\n")
+        if usual is not None and usual.parser is self:
+            request = self._as_usual(head, line_end, usual)
+            if request is not None:
+                return request
         key, digits = _without_length(head, line_end)
         seen = self._seen.get(key)
-        if seen is not None and len(head) <= self._limits.head:
-            request = self._with_seen(head[:line_end], *seen, digits)
+        if seen is not None:
+            request = self._with_seen(head, line_end, seen, digits)
             if request is not None:
                 return request
         request = self._parse(head)
         if request.origin_form and not request.fields.old and not request.fields.chunked:
-            remember(self._seen, key, key, (request.fields, request.length))
+            cut = len(key) if digits is None else key.find(_LENGTH_NAME) + len(_LENGTH_NAME)
+            remember(self._seen, key, key, Seen(self, key[:cut], key[cut:], request))
         return request
 
-    def _with_seen(self, line: bytes, fields: RequestFields, length: int, digits: bytes | None) -> RequestHead | None:
+    def _as_usual(self, head: bytes, line_end: int, usual: Seen) -> RequestHead | None:
+        if not head.startswith(usual.before, line_end):
+            return None
+        start = line_end + len(usual.before)
+        if not usual.after:
+            return self._with_seen(head, line_end, usual, None) if start == len(head) else None
+        if not head.endswith(usual.after):
+            return None
+        return self._with_seen(head, line_end, usual, head[start : len(head) - len(usual.after)])
+
+    def _with_seen(self, head: bytes, line_end: int, seen: Seen, digits: bytes | None) -> RequestHead | None:
         """Join a request line, checked here, with fields that were checked before; None: look more closely.
 
-        Without `digits` nothing was cut out of the fields, so that they tell the same `length` as before: none, or
+        Without `digits` nothing was cut out of the fields, so that they tell the same length as before: none, or
         one that is spelled in another way.
         """
+        if len(head) > self._limits.head:
+            return None
+        line, length = head[:line_end], seen.length
         words = line.split(b" ")
         if len(words) != 3 or words[0] not in METHODS or words[2] != b"HTTP/1.1":
             return None
@@ -169,7 +206,9 @@ class RequestParser:
             length = int(digits)
             if length > self._limits.body:
                 return None
-        return RequestHead(words[0], target, fields, length)
+        request = RequestHead(words[0], target, seen.fields, length)
+        request.seen = seen
+        return request
 
     def _parse(self, head: bytes) -> RequestHead:
         try:

@@ -111,6 +111,9 @@ checklist: .venv/.test ## Ten minutes of a mixed shop with the checklist on: mem
 switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
 	$(BIN)/python -m tests.switches $(SWITCHES)
 
+outage: .venv/.test ## Let Talon.One be down for a minute under load: attempts, fast failures, recovery (OUTAGE='--help')
+	$(BIN)/python -m tests.outage $(OUTAGE)
+
 conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(if $(RESULTS),--json $(RESULTS)/conflicts.json) $(CONFLICTS_ARGS)
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts --dry-counts $(CONFLICTS_ARGS)

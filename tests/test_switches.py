@@ -26,7 +26,7 @@ from tests.switches import (
 )
 
 
-async def test_switching_back_and_forth_loses_and_reorders_nothing_and_sends_no_key_astray() -> None:
+async def test_p4_switching_back_and_forth_loses_and_reorders_nothing_and_sends_no_key_astray() -> None:
     figures = await back_and_forth(switches=3, rate=200)
 
     assert bad(figures) == 0, figures
@@ -40,13 +40,13 @@ async def test_a_fleet_switches_at_one_moment() -> None:
     assert figures["after the switch"] > 0
 
 
-async def test_rotating_keys_fails_no_call() -> None:
+async def test_p5_rotating_keys_fails_no_call() -> None:
     figures = await rotating(rotations=1, rate=150)
 
     assert bad(figures) == 0, figures
 
 
-async def test_broken_reloads_change_nothing_and_say_why() -> None:
+async def test_p3_broken_reloads_change_nothing_and_say_why() -> None:
     figures = await breaking(reloads=10, rate=50)
 
     assert bad(figures) == 0, figures

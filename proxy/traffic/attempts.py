@@ -145,6 +145,7 @@ class Attempts(Crew):
             return False
         flight.park()
         hold.take(flight)
+        self._leave(flight)  # it passes the limit again when it goes on
         return True
 
     # --- an attempt ---

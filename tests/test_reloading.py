@@ -202,7 +202,7 @@ async def test_a_failed_reload_is_tried_again_and_told_once(
         file.write_text("two!")
         await watched(rig, 3 + AGAIN_FIRST * 3)
     assert rig.settled == 0
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records].count("proxy.reloading") == 1  # names may not be resolved either
 
     rig.next = good
     await watched(rig, AGAIN_FIRST * 4)

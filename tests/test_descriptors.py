@@ -3,10 +3,13 @@
 import asyncio
 import resource
 import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from proxy import descriptors
+from tests.harness import until
 from tests.load import Origin
 from tests.process import serving
 
@@ -91,14 +94,20 @@ async def test_p9_with_no_descriptor_left_those_who_are_connected_are_served_and
 
 
 async def test_p9_with_no_descriptor_for_talon_one_calls_are_refused_and_the_circuit_stays_closed() -> None:
-    origin = Origin()
-    await origin.start(None)
-    async with serving(f"http://127.0.0.1:{origin.port}", upstream__connections__warm="0") as proxy:
-        first = socket.create_connection(proxy.address)
+    async with AsyncExitStack() as stack:
+        origin = Origin()
+        await origin.start(None)
+        stack.push_async_callback(origin.stop)
+        proxy = await stack.enter_async_context(
+            serving(f"http://127.0.0.1:{origin.port}", upstream__connections__warm="0")
+        )
+        first = stack.enter_context(socket.create_connection(proxy.address))
         first.setblocking(False)
         assert await ask(first, HEALTH) == b"HTTP/1.1 200"
         resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (40, 40))
-        links = [socket.create_connection(proxy.address) for _ in range(40)]
+        links = [stack.enter_context(socket.create_connection(proxy.address)) for _ in range(60)]
+        descriptors = Path(f"/proc/{proxy.pid}/fd")
+        await until(lambda: set(map(str, range(40))) <= {file.name for file in descriptors.iterdir()})
 
         for _ in range(6):
             assert await ask(first) == b"HTTP/1.1 503"
@@ -108,8 +117,6 @@ async def test_p9_with_no_descriptor_for_talon_one_calls_are_refused_and_the_cir
             while await ask(first) != b"HTTP/1.1 200":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert "circuit" not in proxy.out
-        first.close()
-    await origin.stop()
 
 
 async def ask_anew(address: tuple[str, int]) -> bytes:

@@ -79,8 +79,10 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
-# Log stamps, `Date`, expiry dates, the moment of a planned switch (which looks again and again).
-WALL_CLOCK = frozenset({"app", "commands.doctor", "observe.logs", "settings.loading", "wire.rendering"})
+# Stamps of logs and spans, `Date`, expiry dates, the moment of a planned switch (which looks again and again).
+WALL_CLOCK = frozenset(
+    {"app", "checking", "commands.doctor", "observe.logs", "observe.tracing", "settings.loading", "wire.rendering"}
+)
 # What other commands need, or what only a careless import brings in.
 NOT_TO_SERVE = {
     "aiohttp.pytest_plugin",

@@ -14,7 +14,7 @@ COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py te
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_retries.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py \
   tests/test_http2_peers.py tests/test_tracing.py tests/test_buffers.py tests/test_caller_faults.py tests/test_overload.py \
-  tests/test_checklist_live.py
+  tests/test_checklist_live.py tests/test_upstream_tls.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client openssl:openssl
 
@@ -110,6 +110,9 @@ checklist: .venv/.test ## Ten minutes of a mixed shop with the checklist on: mem
 
 switches: .venv/.test ## Switch hosts, rotate keys and break reloads under load, on real processes (SWITCHES='--help')
 	$(BIN)/python -m tests.switches $(SWITCHES)
+
+outage: .venv/.test ## Let Talon.One be down for a minute under load: attempts, fast failures, recovery (OUTAGE='--help')
+	$(BIN)/python -m tests.outage $(OUTAGE)
 
 conflicts: build/compiled bench-packages ## Play a shop with parallel updates: directly, through nginx, through 1 to 8 proxies
 	PYTHONPATH=build/compiled:. $(BIN)/python -P -m tests.conflicts $(if $(RESULTS),--json $(RESULTS)/conflicts.json) $(CONFLICTS_ARGS)

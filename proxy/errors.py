@@ -295,6 +295,15 @@ class ConnectionRefused(UpstreamError):
     token = b"connection_refused"
 
 
+class OutOfFiles(UpstreamError):
+    """This process may open no further file (`ulimit -n`). It says nothing of Talon.One."""
+
+    status = 503
+    message = Unavailable.message
+    category = Category.CONCURRENCY
+    token = Busy.token
+
+
 class ConnectTimeout(UpstreamError):
     """No connection within `upstream.timeouts.connect`."""
 

@@ -241,6 +241,12 @@ class Pipeline(Tower):
             wheel=self._wheel,
         )
         again.ordered = flight.ordered
+        try:
+            self._lanes.admit(again)
+        except ProxyError as error:
+            for caller in callers:
+                self._end(caller, error)
+            return
         for caller in callers:
             again.board(caller)
         leader.joined = leader.call.timeline.joined = False
@@ -248,7 +254,7 @@ class Pipeline(Tower):
             caller.call.timeline.leader = leader.call.request_id
             if self._tracer is not None:
                 self._tracer.joined(caller.call, leader.call)
-        self._flights.add(self._lanes.admit(again))
+        self._flights.add(again)
         again.begin()
 
     def done(self, flight: Flight) -> None:

@@ -151,7 +151,7 @@ class Reloader:
     async def _reload(self) -> Reloaded:
         if self._load is None:
             raise OSError("these settings were not read from anywhere")
-        loaded = await asyncio.to_thread(self._load)
+        loaded, watch = await asyncio.to_thread(self._read, self._load)
         settings = loaded.settings
         self._learn(settings)
         put_into_effect = self._build(settings)
@@ -163,15 +163,23 @@ class Reloader:
         # From here on nothing can go wrong, and nobody else has a turn.
         keys = changed(self.settings, settings)
         new = [warning for warning in loaded.warnings if warning not in self.loaded.warnings]
-        if set(loaded.files) != set(self.loaded.files):
-            # Another one, because a thread may be looking with this one.
-            self._watch = Watch(loaded.files)
+        if watch is not None:
+            self._watch = watch
         self.loaded = loaded
         put_into_effect()
         if generation is not None:
             self._switcher.commit(generation, wanted, why="settings")
         self._switcher.settle(settings)
         return Reloaded(keys, self.restart, new)
+
+    def _read(self, load: Callable[[], Loaded]) -> tuple[Loaded, Watch | None]:
+        """Read the settings anew, and how their files are now where those are others than before.
+
+        That is at once, because what follows takes a while; and another watch, because a thread may be looking with the
+        one there is.
+        """
+        loaded = load()
+        return loaded, None if set(loaded.files) == set(self.loaded.files) else Watch(loaded.files)
 
     def _failed(self, why: str, reason: str) -> None:
         self._again_at = self._clock() + self._delay

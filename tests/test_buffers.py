@@ -1,15 +1,23 @@
 """The bound on all bodies together (P10): what counts, when it is given back, and who is kept out."""
 
 import asyncio
+import contextlib
+import gc
+import random
 import socket
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from proxy.errors import ReplyTooLarge
 from proxy.wire.buffers import SMALL, Buffers
+from tests.h2_upstream import Http2Upstream, Served
 from tests.harness import OK, Line, Proxy, Upstream, patiently, running, until
+from tests.test_http2_faults import running as running_http2
+from tests.test_upstream_faults import Answer, request
 
 BIG = 100_000
 HEAD = b"PUT /v2/customer_sessions/%d HTTP/1.1\r\nHost: localhost\r\n"
@@ -187,3 +195,119 @@ async def test_p10_an_answer_that_is_not_read_counts_until_it_is() -> None:
             while got < size:
                 got += len(await patiently(loop.sock_recv(caller, 1 << 20)))
             await until(lambda: not proxy.buffers.held)
+
+
+# --- whatever happens ---
+
+SIZES = (0, 100, 3000, 20_000, 50_000)
+ENDS = ("answered", "answered", "answered", "leaves in the body", "leaves", "breaks off", "reads late")
+
+
+class Nowhere(list[Any]):
+    """Where a witness puts what it shall not keep."""
+
+    def append(self, _: object) -> None:
+        pass
+
+
+async def all_given_back(proxy: Proxy) -> None:
+    """Without the collector: it would be too late."""
+    await until(lambda: not proxy.pipeline.in_flight and not proxy.listener.connections)
+    await until(lambda: proxy.buffers.held == 0)
+
+
+@pytest.fixture
+def collected_by_nobody() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def reply_of(size: int, *, chunked: bool) -> bytes:
+    if chunked:
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, bytes(size))
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, bytes(size))
+
+
+async def call(proxy: Proxy, chance: random.Random, told: Counter[str]) -> None:
+    """Make one call as callers do, and as they should not."""
+    end = chance.choice(ENDS)
+    body = b" " * chance.choice(SIZES)
+    start = chance.choice((b"GET", b"PUT")) + b" /v2/customer_sessions/%d" % chance.randrange(40)
+    raw = request(start, body)
+    client = await proxy.client()
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        await client.send(raw[: len(raw) // 2] if end == "leaves in the body" else raw)
+        if end.startswith("leaves"):
+            await asyncio.sleep(chance.random() / 50)
+            client.reset()
+            return
+        if end == "breaks off":
+            client.half_close()
+        if end == "reads late":
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(chance.random() / 10)
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answer = Answer(await client.to_end())
+        told["buffer" if b"limits.buffered" in answer.body else str(answer.status)] += 1
+    await client.close()
+
+
+async def storm(proxy: Proxy, chance: random.Random) -> Counter[str]:
+    told: Counter[str] = Counter()
+    proxy.witness.ended = proxy.witness.left = Nowhere()
+    for _ in range(8):
+        await patiently(asyncio.gather(*(call(proxy, chance, told) for _ in range(50))))
+    return told
+
+
+BOUNDS = {
+    "buffered": 80_000,
+    "body": 60_000,
+    "reply": 40_000,
+    "coalescing": True,
+    "quarantine": 0.02,
+    "response_timeout": 0.5,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.usefixtures("collected_by_nobody")
+async def test_p10_whatever_becomes_of_calls_all_is_given_back(seed: int) -> None:
+    chance = random.Random(seed)
+    async with running(**BOUNDS) as (upstream, proxy):
+
+        def answer(_: bytes) -> bytes | None:
+            size, how = chance.choice(SIZES), chance.random()
+            if how < 0.05:
+                return None
+            text = reply_of(size, chunked=how < 0.5)
+            return text[: len(text) // 2] if how > 0.98 else text
+
+        upstream.answer = answer
+        told = await storm(proxy, chance)
+
+        assert told["200"] > 50, told
+        assert told["buffer"] > 0
+        await all_given_back(proxy)
+
+
+@pytest.mark.usefixtures("collected_by_nobody")
+async def test_p10_and_so_it_is_over_http2() -> None:
+    chance = random.Random(7)
+
+    def answer(served: Served) -> None:
+        how = chance.random()
+        if how < 0.05:
+            served.reset(chance.choice((2, 7, 8)))
+        else:
+            served.reply(bytes(chance.choice(SIZES)))
+
+    upstream = Http2Upstream()
+    upstream.answer = answer
+    async with running_http2(upstream, **BOUNDS) as (_, proxy):
+        told = await storm(proxy, chance)
+
+        assert told["200"] > 50, told
+        await all_given_back(proxy)

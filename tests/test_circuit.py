@@ -2,12 +2,12 @@
 
 import pytest
 
-from proxy.errors import ConnectionLost, ConnectionRefused, ResponseTimeout
+from proxy.errors import CertificateError, ConnectionLost, ConnectionRefused, ResponseTimeout
 from proxy.messages import Sent
 from proxy.traffic.circuit import Circuit, State
 from proxy.traffic.lanes import Rules as LaneRules
 from tests.clock import Time
-from tests.traffic_rig import PARALLEL_SESSION, Shop, ended
+from tests.traffic_rig import PARALLEL_SESSION, Shop, Shopper, ended, switch
 
 
 def test_five_failures_in_a_row_to_connect_open_it() -> None:
@@ -176,3 +176,20 @@ async def test_a_call_in_back_off_takes_nobody_s_place() -> None:
         shop.clock.advance(1.0)
         shop.reply_to(first)
         assert (first.reply.status, second.reply.status) == (200, 200)
+
+
+async def test_a_call_on_its_way_to_an_upstream_that_is_left_goes_to_the_next_whatever_the_old_circuit_says() -> None:
+    with ended(Shop()) as shop:
+        down(shop)
+        trials: list[Shopper] = []
+        for _ in range(2):  # let through to see, one a second; the first finds that nothing has changed
+            shop.clock.advance(1.1)
+            trials.append(shop.event(f"p{len(trials)}"))
+        shop.upstream.fail(CertificateError("x"))
+        assert shop.attempts.circuit.state is State.OPEN
+        new = switch(shop)
+        shop.upstream.fail(ConnectionLost("x", sent=Sent.NO))
+
+        assert trials[0].failure[1] == b"tls_certificate_error"
+        assert len(new.connection.sent) == 1
+        new.answer()

@@ -3,14 +3,18 @@
 import asyncio
 import resource
 import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from proxy import descriptors
+from tests.harness import until
 from tests.load import Origin
 from tests.process import serving
 
 REQUEST = b"GET /v2/customer_sessions/s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HEALTH = b"GET /.health HTTP/1.1\r\nHost: localhost\r\n\r\n"  # answered without Talon.One
 
 
 class Limits:
@@ -52,17 +56,17 @@ def test_the_limit_is_raised_as_far_as_it_may_be(
         assert "needs 2164" in warning
 
 
-async def ask(link: socket.socket) -> bytes:
+async def ask(link: socket.socket, text: bytes = REQUEST) -> bytes:
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(20):
         try:
-            await loop.sock_sendall(link, REQUEST)
+            await loop.sock_sendall(link, text)
             return (await loop.sock_recv(link, 65536))[:12]
         except ConnectionError:
             return b""
 
 
-async def test_with_no_descriptor_left_those_who_are_connected_are_served_and_later_everybody_is() -> None:
+async def test_p9_with_no_descriptor_left_those_who_are_connected_are_served_and_later_everybody_is() -> None:
     origin = Origin()
     await origin.start(None)
     async with serving(f"http://127.0.0.1:{origin.port}") as proxy:
@@ -76,7 +80,7 @@ async def test_with_no_descriptor_left_those_who_are_connected_are_served_and_la
             links[-1].setblocking(False)
 
         answers = await asyncio.gather(*map(ask, links))
-        assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 502", b""}
+        assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""}
         assert answers.count(b"") > 20
         assert await ask(first) == b"HTTP/1.1 200"
 
@@ -87,6 +91,32 @@ async def test_with_no_descriptor_left_those_who_are_connected_are_served_and_la
                 await asyncio.sleep(0.05)
         first.close()
     await origin.stop()
+
+
+async def test_p9_with_no_descriptor_for_talon_one_calls_are_refused_and_the_circuit_stays_closed() -> None:
+    async with AsyncExitStack() as stack:
+        origin = Origin()
+        await origin.start(None)
+        stack.push_async_callback(origin.stop)
+        proxy = await stack.enter_async_context(
+            serving(f"http://127.0.0.1:{origin.port}", upstream__connections__warm="0")
+        )
+        first = stack.enter_context(socket.create_connection(proxy.address))
+        first.setblocking(False)
+        assert await ask(first, HEALTH) == b"HTTP/1.1 200"
+        resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (40, 40))
+        links = [stack.enter_context(socket.create_connection(proxy.address)) for _ in range(60)]
+        descriptors = Path(f"/proc/{proxy.pid}/fd")
+        await until(lambda: set(map(str, range(40))) <= {file.name for file in descriptors.iterdir()})
+
+        for _ in range(6):
+            assert await ask(first) == b"HTTP/1.1 503"
+        for link in links:
+            link.close()
+        async with asyncio.timeout(20):
+            while await ask(first) != b"HTTP/1.1 200":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert "circuit" not in proxy.out
 
 
 async def ask_anew(address: tuple[str, int]) -> bytes:

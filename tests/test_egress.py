@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import errno
 import ssl
 import subprocess
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from proxy.errors import (
+    Category,
     CertificateError,
     ConnectionRefused,
     ConnectTimeout,
     NameNotResolved,
+    OutOfFiles,
     TlsError,
     TunnelDenied,
     TunnelRefused,
@@ -238,6 +241,23 @@ async def test_giving_up_while_several_addresses_are_tried_leaves_no_socket(recw
 
     assert type(error) is ConnectTimeout
     assert not recwarn
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_p9_where_no_file_may_be_opened_it_is_not_talon_one_that_fails(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise OSError(number, "too many open files")
+
+    monkeypatch.setattr("proxy.wire.egress._make_socket", refuse)
+    names = Names(("127.0.0.1", 443), ("127.0.0.2", 443))
+    opening = dialer(443, host=NAME, resolve=names)
+    error = await failure(opening)
+
+    assert type(error) is OutOfFiles
+    assert error.category is Category.CONCURRENCY
+    assert len(names.asked) == 1
 
 
 # --- with a certificate of ours ---

@@ -57,6 +57,22 @@ async def test_reads_and_dry_calls_go_on(shop: Shop) -> None:
     assert shop.was_sent(dry)
 
 
+async def test_who_waits_here_takes_nobodys_place_at_the_limit() -> None:
+    """Reads go on, and when all is over the limit is what it was."""
+    shop = Shop(concurrency=2)
+    shop.upstream.ready = True
+    hold(shop)
+    writes = [shop.event(f"p{number}") for number in range(3)]
+    read = shop.read()
+
+    assert shop.was_sent(read)
+    shop.reply_to(read)
+    shop.attempts.unhold()
+    for write in writes:
+        shop.reply_to(write)
+    shop.assert_idle()
+
+
 async def test_a_write_that_waits_for_a_connection_waits_at_the_hold_then(shop: Shop) -> None:
     shop.upstream.ready = False
     shop.event("jane")

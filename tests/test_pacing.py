@@ -17,6 +17,18 @@ def test_calls_of_an_endpoint_keep_their_distance_whatever_ids_they_name() -> No
     assert pacing.wait(b"GET", b"/v1/applications/1") == 0.0
 
 
+def test_another_rate_holds_from_the_next_call_on() -> None:
+    time = Time()
+    pacing = Pacing(4.0, time)
+    waits = [pacing.wait(b"GET", b"/v1/roles") for _ in range(2)]
+    pacing.follow(1.0)
+    waits += [pacing.wait(b"GET", b"/v1/roles") for _ in range(2)]
+    pacing.follow(0.0)
+
+    assert waits == [0.0, 0.25, 0.5, 1.5]
+    assert pacing.wait(b"GET", b"/v1/roles") == 0.0
+
+
 def test_as_many_may_wait_as_go_in_ten_seconds() -> None:
     time = Time()
     pacing = Pacing(4.0, time)

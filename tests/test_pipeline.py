@@ -16,7 +16,7 @@ from proxy.traffic.attempts import Rules as AttemptRules
 from proxy.traffic.flights import Caller, Flight, State
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.wire.pool import Pool, PoolLimits
-from tests.traffic_rig import Shop, Shopper
+from tests.traffic_rig import PARALLEL_PROFILE, Shop, Shopper, ended, open_shop
 from tests.upstream_fakes import FakeDial, FakeDialer, FakeStream, Silence, turns
 
 
@@ -702,6 +702,20 @@ async def test_those_who_share_a_read_too_large_to_hold_share_another(rig: Rig) 
     assert [caller.reply.body for caller in callers[1:]] == [b"small"] * 3
     assert [caller.joined for caller in callers] == [False, False, True, True]
     rig.assert_idle()
+
+
+async def test_where_there_is_no_room_for_another_read_those_who_share_are_told_and_the_first_has_the_answer() -> None:
+    with ended(open_shop(concurrency=1)) as shop:
+        refused, stream = shop.event("jane"), FakeStream()
+        readers = [shop.read() for _ in range(3)]
+        shop.reply_to(refused, 409, PARALLEL_PROFILE)  # rests, and a reader's turn has come
+        shop.event("joe")
+        shop.clock.advance(1.0)  # it is back, and waits though as many wait as may
+        shop.reply_to(readers[0], stream=stream)
+
+        assert readers[0].reply.stream is stream
+        assert [reader.failure for reader in readers[1:]] == [(503, b"connection_limit_reached", b"not-sent")] * 2
+        assert len(shop.pipeline.flights) == 2
 
 
 async def test_the_new_read_is_joined_by_nobody_else(rig: Rig) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.errors import ConnectionRefused
+from proxy.errors import ConnectionLost, ConnectionRefused
 from proxy.fields import reply_table
 from proxy.wire.connection import HTTP2, Closing
 from proxy.wire.http2 import MOST_STREAMS, Connection, State
@@ -303,6 +303,18 @@ async def test_draining_lets_every_stream_finish() -> None:
     assert closing.done()
     assert rig.pool.closed == {Closing.SWITCH: 1}
     assert rig.served == [3]
+
+
+async def test_what_drains_lends_no_further_slot_of_a_connection_in_use() -> None:
+    """A call that must stay with its upstream may ask for one later."""
+    rig = Rig(slots=5)
+    call = (await rig.calls(1))[0]
+    rig.pool.leave()
+
+    assert rig.pool.take() is None
+    assert isinstance(rig.call().error, ConnectionLost)
+    rig.answer(call)
+    assert rig.pool.closed == {Closing.SWITCH: 1}
 
 
 async def test_giving_up_ends_every_stream() -> None:

@@ -19,6 +19,7 @@ from tests.upstream_fakes import FakeClock
 LIVE, SANDBOX = Application("default", "live"), Application("other", "sandbox")
 SESSION: Key = ("session", "default", "s")
 JANE: Key = ("profile", "live", "jane")
+BOB: Key = ("profile", "live", "bob")
 ROUTE = Routes().classify(b"GET", b"/v2/customer_sessions/s")
 WHEEL = FakeClock().wheel()
 
@@ -85,7 +86,7 @@ def test_closed_nobody_finds_it_any_more_and_nothing_is_left(reads: Reads) -> No
 @pytest.mark.parametrize("key", [SESSION, JANE])
 def test_a_write_on_any_of_its_keys_seals_it(reads: Reads, key: Key) -> None:
     """A27."""
-    open_ones = opened(reads, read("a", SESSION, JANE), read("b", SESSION), read("c", JANE))
+    open_ones = opened(reads, read("a", SESSION, JANE), read("b", SESSION, BOB), read("c", JANE))
     reads.seal("live", [key])
 
     assert open_ones() == [False, key is not SESSION, key is not JANE]
@@ -109,7 +110,14 @@ def test_a_read_that_names_nobody_is_sealed_by_any_write_of_its_environment(read
 
 def test_a_read_whose_body_could_not_be_read_is_sealed_by_any_write_of_its_environment(reads: Reads) -> None:
     """A dry call may name a profile there that nobody saw."""
-    open_ones = opened(reads, read("a", SESSION, unkeyed=Unkeyed.COMPRESSED), read("b", SESSION))
+    open_ones = opened(reads, read("a", SESSION, BOB, unkeyed=Unkeyed.COMPRESSED), read("b", SESSION, BOB))
+    reads.seal("live", [JANE])
+
+    assert open_ones() == [False, True]
+
+
+def test_a_read_of_a_session_of_unknown_profile_is_sealed_by_any_write_of_its_environment(reads: Reads) -> None:
+    open_ones = opened(reads, read("a", SESSION), read("b", SESSION, application=SANDBOX))
     reads.seal("live", [JANE])
 
     assert open_ones() == [False, True]
@@ -275,6 +283,16 @@ def test_a_read_of_a_session_is_sealed_by_a_write_of_its_profile(shop: Shop) -> 
     shop.event("p")
 
     assert not shop.read().joined
+
+
+@pytest.mark.parametrize("target", [READ_SESSION, DRY])
+def test_a_read_of_a_session_whose_profile_is_not_known_may_be_of_any(shop: Shop, target: bytes) -> None:
+    """After a restart nothing is remembered: who was told that the profile is changed must not get what was before."""
+    call = (b"PUT", target, b"{}") if target == DRY else (b"GET", target)
+    shop.submit(*call)
+    shop.reply_to(shop.event("p"))
+
+    assert not shop.submit(*call).joined
 
 
 def test_a_write_of_a_session_whose_profile_is_not_known_may_be_of_any(shop: Shop) -> None:

@@ -169,6 +169,28 @@ async def test_a_file_that_changes_is_reloaded_once(followed: tuple[Rig, Path]) 
     assert rig.settled == 1
 
 
+async def test_a_file_that_changes_while_it_is_being_taken_over_is_reloaded_again(
+    followed: tuple[Rig, Path], tmp_path: Path
+) -> None:
+    """To verify what it says takes a while."""
+    rig, file = followed
+    key = tmp_path / "key"
+    key.write_text("old")
+    rig.next = Loaded(rig.reloader.settings, (), rig.reloader.loaded.origins, (file, key))
+    build = rig.reloader._build
+
+    def meanwhile(settings: Settings) -> Callable[[], None]:
+        key.write_text("newer")
+        return build(settings)
+
+    rig.reloader._build = meanwhile
+    await rig.reloader.reload("test")
+    assert rig.settled == 1
+    await watched(rig, 4)
+
+    assert rig.settled == 2
+
+
 async def test_a_failed_reload_is_tried_again_and_told_once(
     followed: tuple[Rig, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -180,7 +202,7 @@ async def test_a_failed_reload_is_tried_again_and_told_once(
         file.write_text("two!")
         await watched(rig, 3 + AGAIN_FIRST * 3)
     assert rig.settled == 0
-    assert len(caplog.records) == 1
+    assert [record.name for record in caplog.records].count("proxy.reloading") == 1  # names may not be resolved either
 
     rig.next = good
     await watched(rig, AGAIN_FIRST * 4)

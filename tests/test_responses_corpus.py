@@ -1,4 +1,4 @@
-"""What a misbehaving upstream may say, and what a caller gets then: `data/responses.jsonl`, played on sockets."""
+"""U14: what a misbehaving upstream may say, and what a caller gets then: `data/responses.jsonl`, played on sockets."""
 
 import asyncio
 import json

@@ -79,6 +79,10 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "pydantic_settings": frozenset({"settings.variables"}),
     "uvloop": frozenset({"commands.demo", "commands.doctor", "commands.serve", "simulator.command"}),
 }
+# Stamps of logs and spans, `Date`, expiry dates, the moment of a planned switch (which looks again and again).
+WALL_CLOCK = frozenset(
+    {"app", "checking", "commands.doctor", "observe.logs", "observe.tracing", "settings.loading", "wire.rendering"}
+)
 # What other commands need, or what only a careless import brings in.
 NOT_TO_SERVE = {
     "aiohttp.pytest_plugin",
@@ -144,6 +148,18 @@ def test_a_library_is_known_in_one_place(module: str) -> None:
             continue
         assert library in LIBRARIES, f"proxy.{module} imports {library}, which nobody does so far"
         assert {module, room(module)} & LIBRARIES[library], f"proxy.{module} may not know {library}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_p8_the_wall_clock_is_looked_at_for_stamps_and_dates_only(module: str) -> None:
+    """It may be set at any moment: no time-out, back-off or age may go by it."""
+    looks = {
+        ast.unparse(node)
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.time", "time.time_ns", "datetime.now")
+    }
+
+    assert not looks or module in WALL_CLOCK or room(module) == "simulator"
 
 
 @pytest.mark.parametrize("module", MODULES)

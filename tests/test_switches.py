@@ -2,12 +2,14 @@
 
 import json
 import signal
+import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
+from tests.certificates import Authority, Pair
 from tests.fleet import SIGNED, TOKEN, Arrivals, Host, message, reload, switch, until_status
 from tests.harness import Upstream
 from tests.process import Serve, serving, talon_proxy
@@ -24,7 +26,7 @@ from tests.switches import (
 )
 
 
-async def test_switching_back_and_forth_loses_and_reorders_nothing_and_sends_no_key_astray() -> None:
+async def test_p4_switching_back_and_forth_loses_and_reorders_nothing_and_sends_no_key_astray() -> None:
     figures = await back_and_forth(switches=3, rate=200)
 
     assert bad(figures) == 0, figures
@@ -38,13 +40,13 @@ async def test_a_fleet_switches_at_one_moment() -> None:
     assert figures["after the switch"] > 0
 
 
-async def test_rotating_keys_fails_no_call() -> None:
+async def test_p5_rotating_keys_fails_no_call() -> None:
     figures = await rotating(rotations=1, rate=150)
 
     assert bad(figures) == 0, figures
 
 
-async def test_broken_reloads_change_nothing_and_say_why() -> None:
+async def test_p3_broken_reloads_change_nothing_and_say_why() -> None:
     figures = await breaking(reloads=10, rate=50)
 
     assert bad(figures) == 0, figures
@@ -287,3 +289,97 @@ async def test_a_cluster_that_has_moved_is_named(hosts: tuple[Host, Host]) -> No
         a.script = lambda _: None
         await proxy.ask("GET", "/v2/customer_sessions/s")
         assert "moved" not in (await proxy.status())["upstream"]
+
+
+# --- certificates ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def answering(tls: ssl.SSLContext) -> AsyncIterator[Upstream]:
+    upstream = await Upstream().start(tls)
+    try:
+        yield upstream
+    finally:
+        await upstream.stop()
+
+
+def asking_for_a_certificate(pair: Pair, authority: Authority) -> ssl.SSLContext:
+    context = pair.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    return context
+
+
+def put(pair: Pair, certificate: Path, key: Path) -> None:
+    """Renew a certificate in its files, as a mounted secret is renewed: one file after the other."""
+    certificate.write_bytes(pair.certificate.read_bytes())
+    key.write_bytes(pair.key.read_bytes())
+    key.chmod(0o600)
+
+
+def shown_last(upstream: Upstream) -> str:
+    """Give whose certificate the latest connection showed."""
+    subject = upstream.lines[-1].writer.get_extra_info("peercert")["subject"]
+    return str(subject[0][0][1])
+
+
+async def test_a_renewed_client_certificate_is_seen_verified_and_used_and_a_broken_one_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = tmp_path / "client.pem", tmp_path / "client.key"
+    put(authority.sign("first"), certificate, key)
+    tls = {
+        "upstream__tls__ca_file": str(authority.file),
+        "upstream__tls__client_cert_file": str(certificate),
+        "upstream__tls__client_key_file": str(key),
+    }
+    async with (
+        answering(asking_for_a_certificate(authority.sign("localhost"), authority)) as upstream,
+        serving(f"https://localhost:{upstream.port}", **tls, **QUIET) as proxy,
+    ):
+        assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 200
+        assert shown_last(upstream) == "first"
+
+        put(authority.sign("second"), certificate, key)
+        await until_status(proxy, lambda status: status["upstream"]["generation"] == 2)
+        assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 200
+        assert shown_last(upstream) == "second"
+
+        # A key of another certificate; no certificate at all; one that the peer does not take.
+        for pair, reason in (
+            (Pair(authority.sign("third").certificate, authority.sign("fourth").key), "does not belong to"),
+            (Pair(key, key), "not in PEM form"),
+            (authority.self_signed("fifth"), "The connection ended"),
+        ):
+            put(pair, certificate, key)
+            answer = await reload(proxy)
+            assert answer.status == 422
+            assert reason in "".join(answer.json["reasons"])
+            told = await proxy.status()
+            assert told["upstream"]["generation"] == 2
+            assert not told["reload"]["successful"]
+            assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 200
+        assert shown_last(upstream) == "second"
+
+        put(authority.sign("sixth"), certificate, key)
+        await until_status(proxy, lambda status: status["upstream"]["generation"] == 3)
+        assert (await proxy.status())["reload"]["successful"]
+
+
+async def test_renewed_authorities_are_seen_and_those_that_do_not_know_the_peer_change_nothing(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    file = tmp_path / "ca.pem"
+    file.write_bytes(authority.file.read_bytes())
+    async with (
+        answering(authority.sign("localhost").server()) as upstream,
+        serving(f"https://localhost:{upstream.port}", upstream__tls__ca_file=str(file), **QUIET) as proxy,
+    ):
+        file.write_bytes(other.file.read_bytes())
+        await until_status(proxy, lambda status: not status["reload"]["successful"])
+        assert "certificate was not accepted" in (await proxy.status())["reload"]["reason"]
+        assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 200
+
+        file.write_bytes(authority.file.read_bytes() + other.file.read_bytes())
+        await until_status(proxy, lambda status: status["upstream"]["generation"] == 2)
+        assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 200

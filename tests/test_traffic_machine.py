@@ -24,7 +24,7 @@ from proxy.secret import Secret
 from proxy.traffic import circuit
 from proxy.traffic.attempts import Abandoned
 from proxy.traffic.attempts import Rules as AttemptRules
-from proxy.traffic.flights import Caller, Flight
+from proxy.traffic.flights import Caller, Flight, Permit
 from proxy.traffic.lanes import Rules as LaneRules
 from proxy.traffic.retries import Rules as RetryRules
 from proxy.wire.wheel import Deadline
@@ -291,6 +291,8 @@ class TrafficMachine(RuleBasedStateMachine):
         self.ledger.audit()
         shop = self.shop
         assert (len(shop.lanes), len(shop.gates), shop.lanes.waiting) == self.ledger.counts()
+        held = [flight.permit for flight in shop.pipeline.flights].count(Permit.HELD)
+        assert shop.lanes.limit.inside == held
         assert len(shop.reads) <= sum(flight.shape.reads for flight in self.ledger.live)
         assert len(shop.memory) <= len({shape.session for shape in SHAPES.values()}) * len(APPLICATIONS)
 

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from proxy.messages import Sent
+from proxy.traffic.lanes import Rules as LaneRules
 from proxy.wire.downstream import Timeouts
 from proxy.wire.egress import EgressRules
 from proxy.wire.names import AddrInfo, Resolver
 from tests.certificates import Authority
-from tests.harness import OK, Line, Proxy, Upstream, patiently, running, until
+from tests.harness import KEY, OK, Line, Proxy, Upstream, patiently, running, until
+from tests.traffic_rig import PARALLEL_SESSION
 from tests.way import NAME, tunnelling, unanswering
 
 WRITES = [b"PUT /v2/customer_sessions/s", b"POST /v2/events", b"POST /v2/customer_sessions/s/returns"]
@@ -47,22 +49,27 @@ class Answer:
         )
 
 
-def request(start: bytes, body: bytes = b"{}") -> bytes:
+def without_id(sent: bytes) -> bytes:
+    return re.sub(rb"(?i)x-request-id: [^\r]*\r\n", b"", sent)
+
+
+def request(start: bytes, body: bytes = b"{}", key: bytes = b"") -> bytes:
     framing = b"" if start.startswith(b"GET") else b"Content-Length: %d\r\n" % len(body)
+    framing += b"Idempotency-Key: %b\r\n" % key if key else b""
     content = b"" if start.startswith(b"GET") else body
     return b"%b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n%b\r\n%b" % (start, framing, content)
 
 
-async def ask(proxy: Proxy, start: bytes = GET, body: bytes = b"{}") -> Answer:
+async def ask(proxy: Proxy, start: bytes = GET, body: bytes = b"{}", key: bytes = b"") -> Answer:
     line = await proxy.client()
-    await line.send(request(start, body))
+    await line.send(request(start, body, key))
     raw = await line.to_end()
     await line.close()
     return Answer(raw)
 
 
-def asking(proxy: Proxy, start: bytes = GET, body: bytes = b"{}") -> "asyncio.Task[Answer]":
-    return asyncio.get_running_loop().create_task(ask(proxy, start, body), name="caller")
+def asking(proxy: Proxy, start: bytes = GET, body: bytes = b"{}", key: bytes = b"") -> "asyncio.Task[Answer]":
+    return asyncio.get_running_loop().create_task(ask(proxy, start, body, key), name="caller")
 
 
 @asynccontextmanager
@@ -112,6 +119,16 @@ async def test_u1_a_refused_connection_is_told_at_once(start: bytes) -> None:
         assert answer.failure == (502, "connection_refused", "not-sent")
         assert time.monotonic() - begun < 1.0
         assert proxy.witness.ended[0][0].timeline.tries == 3
+
+
+async def test_u1_those_who_share_a_read_share_its_failure_too() -> None:
+    async with running(coalescing=True) as (upstream, proxy):
+        await upstream.stop()
+        answers = await asyncio.gather(*(ask(proxy) for _ in range(10)))
+
+        assert {answer.failure for answer in answers} == {(502, "connection_refused", "not-sent")}
+        # Who came when the first ones had their answer is no longer one of them.
+        assert sum(call.timeline.tries for call, *_ in proxy.witness.ended if not call.timeline.joined) < 30
 
 
 class Directory:
@@ -345,6 +362,20 @@ async def test_u6_a_write_lost_without_a_byte_arrived_once_and_its_outcome_is_un
         assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("start", [GET, WRITES[1]])
+async def test_u6_a_read_or_a_write_with_a_key_that_is_lost_is_sent_once_more_the_same(start: bytes) -> None:
+    async with running() as (upstream, proxy):
+        upstream.answer = None
+        call = asking(proxy, start, key=b"k")
+        line, first = await upstream.received()
+        line.reset()
+        line, second = await upstream.received()
+        await line.send(OK)
+
+        assert (await call).status == 200
+        assert without_id(first) == without_id(second)
+
+
 @pytest.mark.parametrize("start", WRITES)
 async def test_u7_a_write_lost_in_its_body_is_not_repeated(start: bytes) -> None:
     async def script(line: Line, _: int) -> None:
@@ -375,6 +406,11 @@ async def test_u8_a_head_cut_short_is_no_answer_and_part_of_no_other(how: Callab
         assert answer.status == 200
         assert answer["X-Cut"] is None
         assert len(upstream.requests) == 2
+
+
+def answer_of(status: int, body: bytes, *lines: bytes) -> bytes:
+    head = [b"HTTP/1.1 %d X" % status, *lines, b"Content-Length: %d" % len(body)]
+    return b"\r\n".join((*head, b"", body))
 
 
 CUT = {
@@ -554,6 +590,90 @@ async def test_u13_a_stream_that_cannot_be_held_behind_another_answer_is_given_u
         await until(lambda: proxy.generation.pool.idle == 1)
         assert proxy.generation.pool.active == 0
         await client.close()
+
+
+# --- answers that are no success ---
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("start", [GET, *WRITES])
+async def test_u21_a_refused_key_is_the_answer_and_does_not_stand_in_it(status: int, start: bytes) -> None:
+    async with running() as (upstream, proxy):
+        echo = b"your ApiKey-v1 %b is not known" % KEY.encode()
+        upstream.answer = lambda _: answer_of(status, echo, b"X-Echo: %b" % KEY.encode())
+
+        answer = await ask(proxy, start)
+        assert answer.status == status
+        assert KEY.encode() not in answer.raw
+        assert answer.body == echo.replace(KEY.encode(), b"*" * len(KEY))
+        assert len(upstream.requests) == 1
+
+
+async def test_u22_a_full_queue_is_tried_again_and_the_next_write_waits_behind_it() -> None:
+    async with running(lanes=LaneRules()) as (upstream, proxy):
+        upstream.answer = None
+        first, second = asking(proxy, PUT, b'{"n":1}'), None
+        line, _ = await upstream.received()
+        second = asking(proxy, PUT, b'{"n":2}')
+        await until(lambda: proxy.traffic.lanes.waiting == 1)
+        await line.send(answer_of(409, PARALLEL_SESSION))
+        line, again = await upstream.received()
+        assert again.endswith(b'{"n":1}')
+        await line.send(OK)
+        line, last = await upstream.received()
+        await line.send(OK)
+
+        assert last.endswith(b'{"n":2}')
+        assert [(await call).status for call in (first, second)] == [200, 200]
+        assert len(upstream.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "start", "times"), [(429, PUT, 1), (429, GET, 1), (503, PUT, 1), (503, WRITES[1], 1), (503, GET, 2)]
+)
+async def test_u23_who_is_told_to_come_later_is_told_so_and_a_read_is_tried_once_more(
+    status: int, start: bytes, times: int
+) -> None:
+    async with running() as (upstream, proxy):
+        upstream.answer = lambda _: answer_of(status, b"later", b"Retry-After: 1")
+
+        answer = await ask(proxy, start)
+        assert (answer.status, answer.body, answer["Retry-After"]) == (status, b"later", "1")
+        assert len(upstream.requests) == times
+
+
+@pytest.mark.parametrize("start", [GET, *WRITES])
+async def test_u24_an_error_of_talon_ones_is_passed_on_and_nothing_is_repeated(start: bytes) -> None:
+    async with running() as (upstream, proxy):
+        upstream.answer = lambda _: answer_of(500, b"oops")
+
+        answer = await ask(proxy, start)
+        assert (answer.status, answer.body) == (500, b"oops")
+        assert answer["Proxy-Status"] is None
+        assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "lines"),
+    [
+        (307, b"", [b"Location: https://elsewhere.example/v2"]),
+        (200, b"\x1f\x8b not asked for", [b"Content-Encoding: gzip", b"Content-Type: application/json"]),
+        (200, b"<html>", [b"Content-Type: text/html"]),
+        (200, b'{"half": ', [b"Content-Type: application/json"]),
+        (200, b"\xff\xfe\x00", [b"Content-Type: application/json; charset=utf-8"]),
+        (409, b"{ no JSON", [b"Content-Type: application/json"]),
+    ],
+)
+async def test_u25_what_is_not_as_it_should_be_passes_byte_for_byte(
+    status: int, body: bytes, lines: list[bytes]
+) -> None:
+    async with running() as (upstream, proxy):
+        upstream.answer = lambda _: answer_of(status, body, *lines)
+
+        answer = await ask(proxy, PUT)
+        assert (answer.status, answer.body) == (status, body)
+        assert b"\r\n".join(lines) in answer.head
+        assert len(upstream.requests) == 1
 
 
 # --- answers nobody asked for ---

@@ -203,6 +203,7 @@ class Shop:
         assert len(self.gates) == 0
         assert len(self.reads) == 0
         assert self.lanes.waiting == 0
+        assert (self.lanes.limit.inside, self.lanes.limit.waiting) == (0, 0)
         assert not self.upstream.waiting
 
 

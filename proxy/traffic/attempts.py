@@ -115,7 +115,7 @@ class Attempts(Crew):
         self.unaffordable = dict.fromkeys(Reason, 0)
         self.conflicts = {(kind, returned): 0 for kind in Kind for returned in (False, True)}
         self._limit = lanes.limit
-        self._pacing = Pacing(rules.management_rate, clock) if rules.management_rate else None
+        self._pacing = Pacing(rules.management_rate, clock)
         self._circuit_of: Generation | None = None
         self.circuit = Circuit(clock)
         self._hurried = False
@@ -125,6 +125,7 @@ class Attempts(Crew):
         """Make every attempt from now on by these rules."""
         self._rules = rules
         self.budget.share = rules.retries.budget
+        self._pacing.follow(rules.management_rate)
 
     # --- holding writes ---
 
@@ -145,6 +146,7 @@ class Attempts(Crew):
             return False
         flight.park()
         hold.take(flight)
+        self._leave(flight)  # it passes the limit again when it goes on
         return True
 
     # --- an attempt ---
@@ -154,8 +156,8 @@ class Attempts(Crew):
         if self._rules.generate_keys and flight.route.operation.idempotency_key and not flight.repeatable:
             flight.repeatable = True
             flight.key_line = _new_key()
-        if self._pacing is not None and flight.grant.surface is Surface.MANAGEMENT:
-            self._pace(flight, self._pacing)
+        if flight.grant.surface is Surface.MANAGEMENT:
+            self._pace(flight)
         elif not flight.gates or not self._goes(flight):
             self.attempt(flight)
         elif self._gates.enter(flight):
@@ -164,8 +166,8 @@ class Attempts(Crew):
         else:
             flight.stand()
 
-    def _pace(self, flight: Flight, pacing: Pacing) -> None:
-        wait = pacing.wait(flight.call.method, flight.call.target)
+    def _pace(self, flight: Flight) -> None:
+        wait = self._pacing.wait(flight.call.method, flight.call.target)
         if wait is None:
             error = PacedOut("Too many calls of this endpoint of the Management API wait already (management.rate)")
             self.land(flight, to_reply(error), error)
@@ -450,7 +452,7 @@ class Attempts(Crew):
         `free`: it costs nobody anything, and so no budget.
         """
         generation = flight.generation
-        if self._stopping or (self.circuit.state is Circuits.OPEN and reason is not Reason.CONFLICT):
+        if self._stopping or (self._circuit().state is Circuits.OPEN and reason is not Reason.CONFLICT):
             return False
         if generation is not None and generation.state is not Serving.SERVING and _bound(flight):
             return False

@@ -55,6 +55,14 @@ class Limit:
     def leave(self) -> None:
         """Make room, and let the next ones in. Those may leave again in the same step."""
         self.inside -= 1
+        self._let_in()
+
+    def follow(self, most: int) -> None:
+        """Let so many in from now on; those who are inside stay."""
+        self.most = most
+        self._let_in()
+
+    def _let_in(self) -> None:
         if self._telling:
             return
         self._telling = True

@@ -14,18 +14,24 @@ _ID: Final = re.compile(rb"/[^/]*[0-9%][^/]*")
 
 
 class Pacing:
-    """Knows when the next call of each endpoint may go. `rate`: calls a second."""
+    """Knows when the next call of each endpoint may go. `rate`: calls a second; 0: not limited."""
 
     def __init__(self, rate: float, clock: Callable[[], float]) -> None:
-        self._gap = 1.0 / rate
+        self.follow(rate)
         self._clock = clock
         self._next: OrderedDict[bytes, float] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Pacing endpoints={len(self._next)}>"
 
+    def follow(self, rate: float) -> None:
+        """Let calls go at this rate from now on; those that wait keep their moment."""
+        self._gap = 1.0 / rate if rate else 0.0
+
     def wait(self, method: bytes, target: bytes) -> float | None:
         """Give the seconds until this call may go; None: too many wait already."""
+        if not self._gap:
+            return 0.0
         version, _, rest = target.partition(b"?")[0].removeprefix(b"/").partition(b"/")
         endpoint = b"%b /%b%b" % (method, version, _ID.sub(b"/*", b"/" + rest))
         now = self._clock()

@@ -3,7 +3,8 @@
 A read is open until a write on any of its keys is admitted, or lands, or ends: then it is sealed, so that nobody gets
 an answer older than a write that was acknowledged before. The seal is set on the read itself, by taking it out of
 here, and not derived from a lane, which may have vanished and come back meanwhile. A read that has no keys, or whose
-body could not be read for them, is sealed by any write of its environment.
+body could not be read for them, is sealed by any write of its environment. So is one that names a session of which
+nobody remembers the profile: what it tells may depend on any.
 """
 
 from collections.abc import Iterable
@@ -75,7 +76,9 @@ class Reads:
 
 
 def _has_known_keys(flight: Flight) -> bool:
-    return bool(flight.keys) and flight.names.unkeyed is None
+    keys = flight.keys
+    # Profiles stand last.
+    return bool(keys) and keys[-1][0] == "profile" and flight.names.unkeyed is None
 
 
 def _discard(index: dict[_Index, set[Flight]], key: _Index, flight: Flight) -> None:

@@ -73,6 +73,7 @@ class Traffic:
         """Go on by other rules; what is under way keeps the place it has."""
         self.attempts.follow(rules.attempts)
         self.lanes.follow(rules.lanes)
+        self.lanes.limit.follow(rules.concurrency)
         self.memory.size = rules.memory
         self.sharing.follow(listed=rules.shared_profiles, after=rules.shared_after, size=rules.memory)
 

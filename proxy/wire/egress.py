@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 
 import aiohappyeyeballs
 
-from proxy.errors import ConnectionRefused, ConnectTimeout, TunnelRefused, UpstreamError
+from proxy.errors import ConnectionRefused, ConnectTimeout, OutOfFiles, TunnelRefused, UpstreamError
 from proxy.wire.names import AddrInfo, Name, Resolve
 from proxy.wire.tunnel import open_tunnel
 from proxy.wire.wheel import Wheel
 
+NO_FILE = (errno.EMFILE, errno.ENFILE)
 NEXT_AFTER = 0.25  # seconds; the connection attempt delay that RFC 8305 §5 advises
 
 
@@ -87,8 +88,10 @@ class Egress:
                     socket_factory=_make_socket,
                 )
         except (OSError, RuntimeError) as error:  # TimeoutError is an OSError; uvloop has a RuntimeError of its own
-            self.name.doubt()
-            raise self._failure(error) from error
+            failure = self._failure(error)
+            if not isinstance(failure, OutOfFiles):
+                self.name.doubt()
+            raise failure from error
         try:
             self.name.prefer(link.getpeername())
             if self._via is not None:
@@ -122,6 +125,8 @@ class Egress:
     def _failure(self, error: OSError | RuntimeError) -> UpstreamError:
         if isinstance(error, TimeoutError):
             return ConnectTimeout("No connection within upstream.timeouts.connect")
+        if getattr(error, "errno", None) in NO_FILE:
+            return OutOfFiles("This process may open no further file (ulimit -n)")
         if self._bind is not None and getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
             return ConnectionRefused("upstream.bind is no address of this machine")
         return ConnectionRefused(f"No address of {self._setting} took the connection")

@@ -467,6 +467,7 @@ class Pool:
     def leave(self) -> None:
         """Begin no further exchange: idle connections are given up, and who waits is told to go elsewhere."""
         self._stop_opening()
+        self._free.clear()  # one with streams under way would stand there until they have ended
         for connection in list(self._open):
             connection.retire(Closing.SWITCH)
 

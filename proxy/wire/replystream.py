@@ -30,7 +30,7 @@ class ReplyStream:
     """The rest of a large reply, read by one caller; pauses its feed while that caller is slow."""
 
     def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+        self._feed: Feed | None = feed  # until the end: the two would be a cycle for the collector
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self.paused = False  # the feed waits for `resume`
@@ -47,12 +47,14 @@ class ReplyStream:
         self._held += len(piece)
         if self._held > STREAM_AHEAD and not self.paused:
             self.paused = True
-            self._feed.pause()
+            if self._feed is not None:
+                self._feed.pause()
         self._wake()
 
     def end(self, error: ProxyError | None = None) -> None:
         """Nothing more comes."""
         self._ended = True
+        self._feed = None
         self.paused = False  # the feed may have another exchange by now
         self._error = error
         self._wake()
@@ -61,8 +63,9 @@ class ReplyStream:
         """See `messages.Stream`."""
         self._abandoned = True
         self._pieces.clear()
-        if not self._ended:
-            self._feed.abandon()
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.abandon()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """See `messages.Stream`."""
@@ -81,7 +84,8 @@ class ReplyStream:
         self._held -= len(piece)
         if self.paused and self._held <= STREAM_AHEAD // 2:
             self.paused = False
-            self._feed.resume()
+            if self._feed is not None:
+                self._feed.resume()
         return piece
 
     def _wake(self) -> None:

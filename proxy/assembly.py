@@ -4,6 +4,7 @@ import base64
 import ssl
 from collections.abc import Callable, Mapping
 
+from proxy import descriptors
 from proxy.callers import Callers
 from proxy.credentials import Application, Credentials
 from proxy.fields import reply_table
@@ -159,7 +160,8 @@ def traffic_rules(settings: Settings) -> TrafficRules:
 def downstream_rules(settings: Settings) -> tuple[Limits, Timeouts]:
     """Give what settings mean for connections of callers."""
     limits, timeouts = settings.limits, settings.timeouts
+    connections = descriptors.callers(limits.connections, settings.upstream.connections.max)
     return (
-        Limits(request_limits(settings), limits.pipeline, limits.connections),
+        Limits(request_limits(settings), limits.pipeline, connections),
         Timeouts(timeouts.head, timeouts.body, timeouts.write, timeouts.keep_alive),
     )

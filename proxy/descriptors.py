@@ -6,6 +6,7 @@ are served. But it should not come to that.
 
 import resource
 
+_RESERVED = 32  # an idle process has 17 open; the rest is for those who ask how it is
 _OTHERS = 64  # the loop, logs, listeners, health and metrics, files that are read
 
 
@@ -22,3 +23,15 @@ def allow(connections: int, upstream: int) -> str | None:
         f"this process may open {soft} files, and limits.connections with upstream.connections.max needs {needed}:"
         " raise the limit (ulimit -n), or lower these settings"
     )
+
+
+def callers(connections: int, upstream: int) -> int:
+    """Give how many callers may be connected at a time, of `connections` that the settings allow.
+
+    Where the limit on files is too small for all, callers leave some to Talon.One, and to health and metrics (P9).
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    room = max(soft - _RESERVED, 0)
+    return max(min(connections, room - min(upstream, room // 3)), 1)

@@ -264,10 +264,10 @@ def request(method: str, target: str, body: bytes = b"", /, **fields: str) -> by
 
 
 @asynccontextmanager
-async def serving(upstream: str | None, **settings: str) -> AsyncIterator[Serve]:
+async def serving(upstream: str | None, *, under: Sequence[str] = (), **settings: str) -> AsyncIterator[Serve]:
     """Give a proxy that serves; at the end it must stop well, unless the test has ended it already.
 
-    `upstream`: None where a file (`config`) says it, and the key.
+    `upstream`: None where a file (`config`) says it, and the key. `under`: a command that starts it.
     """
     with TemporaryDirectory() as folder:
         given = {
@@ -278,7 +278,7 @@ async def serving(upstream: str | None, **settings: str) -> AsyncIterator[Serve]
         }
         if any(name in settings for name in ("api_key_file", "config")):
             given.pop("api_key", None)
-        proxy = await Serve.start(*PROXY, "serve", env=variables(given | settings))
+        proxy = await Serve.start(*under, *PROXY, "serve", env=variables(given | settings))
         try:
             await proxy.listening()
             yield proxy

@@ -11,7 +11,7 @@ import pytest
 from proxy import descriptors
 from tests.harness import until
 from tests.load import Origin
-from tests.process import serving
+from tests.process import Serve, serving
 
 REQUEST = b"GET /v2/customer_sessions/s HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEALTH = b"GET /.health HTTP/1.1\r\nHost: localhost\r\n\r\n"  # answered without Talon.One
@@ -54,6 +54,24 @@ def test_the_limit_is_raised_as_far_as_it_may_be(
     if warning is not None:
         assert f"may open {then} files" in warning
         assert "needs 2164" in warning
+
+
+@pytest.mark.parametrize(
+    ("soft", "connections", "upstream", "fit"),
+    [
+        (1024, 500, 100, 500),
+        (1024, 2000, 100, 892),
+        (64, 2000, 100, 22),
+        (16, 2000, 100, 1),
+        (resource.RLIM_INFINITY, 2000, 100, 2000),
+    ],
+)
+def test_p9_callers_leave_descriptors_to_talon_one_and_to_health(
+    soft: int, connections: int, upstream: int, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", Limits(soft, soft).getrlimit)
+
+    assert descriptors.callers(connections, upstream) == fit
 
 
 async def ask(link: socket.socket, text: bytes = REQUEST) -> bytes:
@@ -123,3 +141,32 @@ async def ask_anew(address: tuple[str, int]) -> bytes:
     with socket.create_connection(address) as link:
         link.setblocking(False)
         return await ask(link)
+
+
+async def test_p9_a_crowd_of_callers_leaves_health_and_metrics_reachable() -> None:
+    async with AsyncExitStack() as stack:
+        origin = Origin()
+        await origin.start(None)
+        stack.push_async_callback(origin.stop)
+        limited = ("prlimit", "--nofile=64:64")
+        proxy = await stack.enter_async_context(serving(f"http://127.0.0.1:{origin.port}", under=limited))
+        links = [stack.enter_context(socket.create_connection(proxy.address)) for _ in range(60)]
+        for link in links:
+            link.setblocking(False)
+
+        answers = await asyncio.gather(*map(ask, links))
+
+        assert set(answers) <= {b"HTTP/1.1 200", b"HTTP/1.1 503", b""}
+        assert 0 < answers.count(b"HTTP/1.1 200") <= 22
+        # Those who were refused are read on for a second, and then gone; the others stay.
+        async with asyncio.timeout(20):
+            while not await answers_health(proxy):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        assert b"talon_proxy_refused_total" in (await proxy.ask_admin("/metrics")).body
+
+
+async def answers_health(proxy: Serve) -> bool:
+    try:
+        return await proxy.probe("livez") == 200
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return False

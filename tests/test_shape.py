@@ -49,7 +49,7 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "checking": NOUNS | {"credentials", "observe", "settings", "talon"},
     "assembly": NOUNS
     | {"callers", "credentials", "fields", "keyset", "pipeline", "settings", "talon", "target", "traffic", "upstream"}
-    | {"wire"},
+    | {"descriptors", "wire"},
     "app": NOUNS
     | {"assembly", "checking", "fields", "keyset", "observe", "overview", "pipeline", "planned", "reloading", "report"}
     | {"secret", "settings", "switching", "talon", "target", "traffic", "upstream", "verification", "wire"},

@@ -10,30 +10,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from proxy.settings import PENDING, document
+from proxy.settings import document
 from proxy.settings.command import main
-from proxy.settings.keys import TABLE, dotted, example
+from proxy.settings.keys import TABLE, example
 from proxy.settings.schema import schema
 from tests.given import CANARY, ENVIRON, URL
 from tests.process import talon_proxy
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nothing reads yet changes from day to day; that it is told does not."""
-    keys = (
-        "limits.concurrency",
-        "management.rate",
-        "next_api_key",
-        "next_api_key_file",
-        "applications.<name>.next_api_key",
-        "applications.<name>.next_api_key_file",
-        "upstream.timeouts.operations.<operationId>",
-    )
-    for module in ("loading", "shown"):
-        monkeypatch.setattr(f"proxy.settings.{module}.PENDING", keys)
 
 
 @pytest.fixture
@@ -74,11 +58,11 @@ def test_every_problem_and_every_warning_is_told(config: Run, toml: Callable[[st
 
 
 def test_a_warning_is_no_problem(config: Run) -> None:
-    code, _, err = config("check", limits__concurrency="3")
+    code, _, err = config("check", management__rate="1/s")
 
     assert (code, err) == (
         0,
-        "warning: TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: accepted, without effect yet\n",
+        "warning: TALON_PROXY_MANAGEMENT__RATE [management.rate]: has no effect without a management.api_key\n",
     )
 
 
@@ -126,7 +110,7 @@ def test_each_setting_is_shown_with_its_origin(config: Run, toml: Callable[[str]
     assert lines["management.api_key"] == ("…9999", f"{file}:2")
     assert lines["applications.default.api_key"] == ("…cdef", "TALON_PROXY_API_KEY")
     assert lines["clients.tokens"] == ("***=default", "TALON_PROXY_CLIENTS__TOKENS")
-    assert lines["limits.concurrency"] == ("9", "TALON_PROXY_LIMITS__CONCURRENCY (without effect yet)")
+    assert lines["limits.concurrency"] == ("9", "TALON_PROXY_LIMITS__CONCURRENCY")
     assert lines["lanes.hold"] == ("5s", "default")
     assert lines["base_path"] == ("–", "default")
     assert CANARY not in out
@@ -147,10 +131,8 @@ def test_programs_get_json(config: Run) -> None:
     assert told["settings"]["limits.concurrency"] == {
         "value": "9",
         "origin": "TALON_PROXY_LIMITS__CONCURRENCY",
-        "effective": False,
     }
-    assert told["settings"]["base_path"] == {"value": None, "origin": "default", "effective": True}
-    assert told["settings"]["log.level"]["effective"]
+    assert told["settings"]["base_path"] == {"value": None, "origin": "default"}
     assert len(told["hash"]) == 12
     assert CANARY not in out
 
@@ -242,10 +224,6 @@ def test_every_key_is_in_the_schema_with_its_sentence() -> None:
 
     for key in TABLE.values():
         assert json.dumps(key.description, ensure_ascii=False) in text
-
-
-def test_what_nothing_reads_yet_is_named_as_the_documentation_does() -> None:
-    assert [name for name in PENDING if name not in map(dotted, TABLE)] == []
 
 
 # --- the examples of the guide --------------------------------------------------------------------------------

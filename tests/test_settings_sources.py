@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.settings import PENDING, SettingsError, load
-from proxy.settings.keys import MAPS, TABLE, TABLES, dotted, example, flag, variable
-from proxy.settings.loading import WITHOUT_EFFECT
+from proxy.settings import SettingsError, load
+from proxy.settings.keys import MAPS, TABLE, TABLES, example, flag, variable
 from tests.given import CANARY, ENVIRON, NOW, URL, all_problems, loaded, problem, problems, settings
 
 # --- lines of the file ----------------------------------------------------------------------------------------
@@ -34,18 +33,6 @@ tokens = { a = "eu", "b.c" = "eu" }
 [applications.eu]
 kind = "live"
 """
-
-
-@pytest.fixture(autouse=True)
-def pending(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nothing reads yet changes from day to day; that it is told does not."""
-    keys = (
-        "limits.concurrency",
-        "management.rate",
-        "upstream.timeouts.operations.<operationId>",
-    )
-    for module in ("loading", "shown"):
-        monkeypatch.setattr(f"proxy.settings.{module}.PENDING", keys)
 
 
 @pytest.mark.parametrize(
@@ -213,28 +200,12 @@ def test_a_variable_that_loses_against_a_flag_is_as_it_should_be() -> None:
     assert loaded(["--timeouts.head=2s"], timeouts__head="1s").warnings == ()
 
 
-def test_what_nothing_reads_yet_is_a_setting() -> None:
-    assert set(PENDING) <= {dotted(path) for path in TABLE}
-    assert len(set(PENDING)) == len(PENDING)
-
-
-def test_what_nothing_reads_yet_is_told_where_it_was_given() -> None:
-    assert loaded().warnings == ()
-    assert loaded(limits__concurrency="7", management__api_key="k", management__rate="1/s").warnings == (
-        f"TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: {WITHOUT_EFFECT}",
-        f"TALON_PROXY_MANAGEMENT__RATE [management.rate]: {WITHOUT_EFFECT}",
-    )
-    assert loaded(["--upstream.timeouts.operations.synccatalog=9s"]).warnings == (
-        f"--upstream.timeouts.operations.synccatalog [upstream.timeouts.operations.syncCatalog]: {WITHOUT_EFFECT}",
-    )
-
-
 def test_warnings_are_told_beside_problems() -> None:
     with pytest.raises(SettingsError) as caught:
-        loaded(limits__concurrency="7", limits__pipeline="0")
+        loaded(management__rate="1/s", limits__pipeline="0")
 
     assert [str(warning) for warning in caught.value.warnings] == [
-        f"TALON_PROXY_LIMITS__CONCURRENCY [limits.concurrency]: {WITHOUT_EFFECT}"
+        "TALON_PROXY_MANAGEMENT__RATE [management.rate]: has no effect without a management.api_key"
     ]
 
 

@@ -9,7 +9,6 @@ from proxy.settings.kinds import AccessLog
 from proxy.settings.lists import RouteTemplate
 from proxy.settings.loading import Loaded, load
 from proxy.settings.model import Application, Settings
-from proxy.settings.pending import PENDING
 from proxy.settings.problems import Problem, SettingsError
 from proxy.settings.redaction import redacted, secrets, settings_hash
 from proxy.settings.rules import refused_target
@@ -17,7 +16,6 @@ from proxy.settings.shown import as_json
 from proxy.settings.upstream import Next
 
 __all__ = [
-    "PENDING",
     "AccessLog",
     "Address",
     "AddressKind",

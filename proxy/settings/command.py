@@ -58,8 +58,7 @@ def _as_text(lines: Sequence[Shown]) -> str:
     wide = min(max(len(line.value) for line in lines), 40)
     text = ""
     for line in lines:
-        note = "" if line.effective or line.origin == DEFAULT else " (without effect yet)"
-        text += _printable(f"{line.key:{width}}  {line.value or '–':{wide}}  {line.origin}{note}") + "\n"
+        text += _printable(f"{line.key:{width}}  {line.value or '–':{wide}}  {line.origin}") + "\n"
     return text
 
 

@@ -16,16 +16,14 @@ from proxy.settings import keyfiles, rules
 from proxy.settings.choice import Choice
 from proxy.settings.files import read_file
 from proxy.settings.flags import read_flags
-from proxy.settings.keys import TABLE, Key, Path, canonical, dotted, find, present, twin, variable
+from proxy.settings.keys import TABLE, Key, Path, dotted, find, present, variable
 from proxy.settings.model import Settings
-from proxy.settings.pending import PENDING
 from proxy.settings.problems import Problem, SettingsError
 from proxy.settings.rules import Complaint
 from proxy.settings.sources import Given, Layer
 
 DEFAULT = "default"
 KEY_FILE = ("api_key_file",)
-WITHOUT_EFFECT = "accepted, without effect yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +134,12 @@ def _nested(chosen: Layer) -> dict[str, Any]:
 
 
 def _hear(choice: Choice, settings: Settings, now: datetime) -> None:
-    """Let the rules judge what is right by itself, and tell what nothing reads yet."""
+    """Let the rules judge what is right by itself."""
     for complaints, into in (
         (rules.errors(settings), choice.problems),
         (rules.warnings(settings, now), choice.warnings),
     ):
         into.extend(_problem(choice, complaint) for complaint in complaints if not _doubtful(choice, complaint.keys))
-    for path, given in choice.chosen.items():
-        # What came from a key file is told of the file.
-        if dotted(canonical(path)) in PENDING and twin(path) not in choice.chosen:
-            choice.warn(path, given.source, WITHOUT_EFFECT)
 
 
 def _doubtful(choice: Choice, keys: Sequence[str]) -> bool:

@@ -3,20 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proxy.settings.keys import canonical, dotted, present
+from proxy.settings.keys import present
 from proxy.settings.loading import Loaded
-from proxy.settings.pending import PENDING
 from proxy.settings.redaction import recognisable, settings_hash
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One setting. `effective`: something reads it."""
+    """One setting."""
 
     key: str
     value: str
     origin: str
-    effective: bool
 
 
 def shown(loaded: Loaded) -> Sequence[Shown]:
@@ -25,16 +23,10 @@ def shown(loaded: Loaded) -> Sequence[Shown]:
     keys = [key for key, _ in present(loaded.settings)]
     sections = list(dict.fromkeys(key.path[:-1] for key in keys))
     keys.sort(key=lambda key: sections.index(key.path[:-1]))
-    return [
-        Shown(str(key), values[str(key)], loaded.origins[str(key)], dotted(canonical(key.path)) not in PENDING)
-        for key in keys
-    ]
+    return [Shown(str(key), values[str(key)], loaded.origins[str(key)]) for key in keys]
 
 
 def as_json(loaded: Loaded) -> Mapping[str, object]:
     """Give the same for programs."""
-    settings = {
-        line.key: {"value": line.value or None, "origin": line.origin, "effective": line.effective}
-        for line in shown(loaded)
-    }
+    settings = {line.key: {"value": line.value or None, "origin": line.origin} for line in shown(loaded)}
     return {"hash": settings_hash(loaded.settings), "settings": settings}

@@ -29,6 +29,9 @@ What changes while it runs: `target` says where calls shall go, `verification` w
 keys, `upstream` swaps one generation (URL, `keyset`, pool) for another in one step. `switching` is the one place that
 does so: asked by operators, by `reloading` (files `watching` sees change), or at a `planned` moment.
 
+What is looked at beside the walk: `checking` holds calls that have ended against Talon.One's integration checklist. The
+rules are `talon.checklist`, pure; `observe.checklist` counts, in slices of time, what looks at calls have shown.
+
 What always holds (the numbers of design §7; tests/test_traffic_machine.py walks at random and looks after every step):
 
 1. From the last byte of a call to its place in line there is no await.
@@ -44,7 +47,7 @@ What always holds (the numbers of design §7; tests/test_traffic_machine.py walk
 8. Nothing hop-by-hop crosses; end-to-end fields keep order, case and repeats; target and body bytes cross unchanged.
    `Accept-Encoding` alone is reduced to what can be read here.
 9. Memory is bounded: heads, bodies, replies, calls per connection, connections, lanes, gates, open reads and what is
-   remembered of sessions have limits, and what is idle disappears.
+   remembered of sessions have limits, and what is idle disappears; so has what the checklist remembers.
 10. Every task has an owner and a name. Metric labels come from closed sets.
 """
 

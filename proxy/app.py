@@ -145,6 +145,7 @@ class App:
             hashes,
             version=__version__,
             redact=redactor.redact,
+            conflicts_avoided=lambda: self._traffic.lanes.conflicts_avoided,
             call_later=loop.call_later,
         )
         # In this order: the others tell the trace that a span began.

@@ -40,12 +40,14 @@ class Checking:
         *,
         version: str,
         redact: Callable[[str], str],
+        conflicts_avoided: Callable[[], int],
         call_later: Callable[[float, Callable[[], None]], Handle],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._version = version
         self._redact = redact
+        self._conflicts_avoided = conflicts_avoided
         self._now = now
         self._calibration = hashes.hash("")  # proxies that hash alike have it in common
         self._settings = settings
@@ -63,6 +65,7 @@ class Checking:
             key=key_of,
             tell=self._tell,
             clock=clock,
+            cpu=time.process_time,
             now=now,
             call_later=call_later,
         )
@@ -124,11 +127,13 @@ class Checking:
             "version": self._version,
             "since": counts.since,
             "looked_at": counts.looked,
+            "waiting": counts.waiting,
             "thinned": counts.thinned,
             "dropped": counts.dropped,
             "sessions": self._examiner.sessions,
             "sent": away.checked,
             "turned_away": away.broken,
+            "conflicts_avoided": self._conflicts_avoided(),
             "hindrances": hindrances(self._settings),
         }
 

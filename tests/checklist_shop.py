@@ -68,6 +68,7 @@ class Shop:
         self.now = 0.0
         self.gap = gap
         self.sent = 0
+        self.avoided = 0  # conflicts, by the lanes
         credentials, routes = credentials_of(self.settings), routes_of(self.settings)
         callers = Callers(allow_browsers=self.settings.clients.allow_browsers)
         self._reception = Reception(routes, callers, credentials, None)
@@ -79,6 +80,7 @@ class Shop:
             Hashes(hash_key),
             version="0",
             redact=lambda text: text.replace("secret", "***"),
+            conflicts_avoided=lambda: self.avoided,
             call_later=lambda *_: NoTimer(),
             clock=lambda: self.now,
             now=lambda: BEGAN + self.now,
@@ -108,7 +110,9 @@ class Shop:
         for name, value in {"reused": True, **timeline}.items():
             setattr(made.timeline, name, value)
         try:
-            self._reception.understand(made, self._reception.read(made))
+            fields = self._reception.read(made)
+            made.request_id = fields.request_id or made.request_id
+            self._reception.understand(made, fields)
         except ProxyError as error:
             made.error = error.category.value
             return self._told(made, to_reply(error))

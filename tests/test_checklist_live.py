@@ -1,6 +1,7 @@
 """The checklist of a real process: at its admin port, as a command, in a build."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from proxy.commands.checklist import LISTS
 from proxy.talon.checklist.table import IDS
-from tests.process import ROOT, Ended, Serve, run, serving, simulating, talon_proxy
+from tests.process import ROOT, Ended, Serve, request, run, serving, simulating, talon_proxy
 
 PUT = ("PUT", "/v2/customer_sessions/{}")
 CART = b'{"customerSession": {"profileId": "p%d", "cartItems": [{"sku": "shoe", "quantity": 2, "price": 60}]}}'
@@ -89,6 +90,18 @@ async def test_the_admin_port_and_the_command_tell_what_was_found(tmp_path: Path
     assert (same.code, alone.code) == (0, 1), "what the baseline has fails nothing"
     assert "22 calls" in alone.out
     assert "of 2 proxies" in alone.out
+
+
+async def test_a_build_waits_until_all_its_calls_have_been_looked_at() -> None:
+    async with simulating() as url, serving(url, api_key="simulator") as proxy:
+        line = await proxy.client()
+        for number in range(300):
+            await line.send(request("PUT", f"/v2/customer_sessions/cart-{number}", CART % number))
+            await line.message()
+        told = await command(proxy, "--least", "1", "--format", "json")
+
+    (looker,) = json.loads(told.out)["proxies"]
+    assert (looker["looked_at"], looker["waiting"], looker["thinned"], looker["dropped"]) == (300, 0, 0, 0)
 
 
 async def test_what_is_acknowledged_and_what_is_off(tmp_path: Path) -> None:

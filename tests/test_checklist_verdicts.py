@@ -19,7 +19,15 @@ ABSENT = Rule("a.absent", Point.SESSIONS, Severity.PROBLEM, 10, "Text.", "Do.", 
 def record(checked: int, broken: int, *, hours: float = 48, sessions: int = 500, why: str = "") -> Mapping[str, Any]:
     tally = {**verdicts.empty_tally(), "checked": checked, "broken": broken}
     names = (STRICT.id, LENIENT.id, ABSENT.id)
-    proxy = {"name": "a", "since": 0.0, "sessions": sessions, "sent": 0, "turned_away": 0, "hindrances": []}
+    proxy = {
+        "name": "a",
+        "since": 0.0,
+        "sessions": sessions,
+        "sent": 0,
+        "turned_away": 0,
+        "hindrances": [],
+        "conflicts_avoided": 0,
+    }
     return {
         "format": verdicts.FORMAT,
         "hashes": "x",
@@ -215,6 +223,28 @@ def test_one_proxy_that_is_turned_away_is_named_and_an_outage_is_not() -> None:
         for number in range(200):
             shop.put(f"s{number}", profileId=f"p{number}", call={"fails": "connect"})
     assert rule_of(together(shops), "connections.allowlist")["verdict"] == "advice"
+
+
+def test_what_the_lanes_saved_is_told_with_parallel_updates() -> None:
+    shops = [Shop() for _ in range(2)]
+    for shop, avoided in zip(shops, (3, 4), strict=True):
+        shop.avoided = avoided
+        for number in range(40):
+            shop.put(f"s{number}", profileId="p", call={"lane": 0.5})
+
+    found = rule_of(together(shops), "updates.parallel")
+
+    assert found["why"] == "the lanes saved up to 7 answers of 409"
+    assert found["seconds"] == 40.0
+
+
+def test_a_secret_in_a_request_id_is_not_an_example() -> None:
+    shop = Shop()
+    for request_id in ("secret-1", "jane@shop.example", "a" * 40, "r-77"):
+        headers = {"X-Request-Id": request_id}
+        shop.put("jane@shop.example", profileId="p", call={"headers": headers})
+
+    assert shop.rule("session.id-is-email")["examples"] == ["***-1", "r-77"]
 
 
 def test_names_and_groups_stay_bounded_when_many_are_added_up() -> None:

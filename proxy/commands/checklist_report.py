@@ -53,12 +53,14 @@ def headline(told: Json) -> str:
 def basis(told: Json) -> str:
     """Tell what it rests on."""
     proxies = told["proxies"]
-    looked, sessions = (sum(proxy[name] for proxy in proxies) for name in ("looked_at", "sessions"))
+    looked, sessions, thinned, dropped = (
+        sum(proxy[name] for proxy in proxies) for name in ("looked_at", "sessions", "thinned", "dropped")
+    )
     since = _moment(min(proxy["since"] for proxy in proxies))
     of = f" of {len(proxies)} proxies" if len(proxies) > 1 else ""
-    note = ""
+    note = f"; {thinned + dropped} calls left out" if thinned + dropped else ""
     if len(proxies) > 1 and not told.get("alike", True):
-        note = "; they hash ids with different keys (log.hash_key), so that who goes past them cannot be told"
+        note += "; they hash ids with different keys (log.hash_key), so that who goes past them cannot be told"
     return f"{looked} calls and {sessions} sessions{of} since {since}{note}"
 
 

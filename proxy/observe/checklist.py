@@ -1,9 +1,10 @@
 """The checklist counts what looks at calls have shown; the looking is off the hot path.
 
 At the end of a call it costs an entry in a bounded queue. A timer empties that in slices, so that looking takes no more
-than 2 % of the time of one core, whatever comes: then sessions are left out as a whole (`thinned`), for a session of
-which half the calls are missing would be blamed for what it did right. What the queue has no room for is dropped, and
-counted. Nothing in here can change, delay or refuse a call.
+than 1 % of the time of one core, or 3 % of the CPU time that the whole proxy takes where that is more, whatever comes:
+then sessions are left out as a whole (`thinned`), for a session of which half the calls are missing would be blamed for
+what it did right. What the queue has no room for is dropped, and counted. Nothing in here can change, delay or refuse
+a call.
 
 What is counted is bounded and shows no ids: names that have passed through a charset, up to 200 of a kind.
 """
@@ -19,13 +20,16 @@ from proxy.messages import Call, Reply, Sent
 
 _LOG = logging.getLogger(__name__)
 EVERY = 0.01  # seconds between two slices
-SLICE = 0.0002  # seconds that one may take, and the rest of the look it ends in
+SLICE = 0.0001  # seconds that one may take at least, and the rest of the look it ends in
+OF_CPU = 0.03  # of the CPU time since the last one, where that is more
+LONGEST_SLICE = 0.0005  # seconds
 MOST = 2_048  # calls in the queue
 MOST_BYTES = 2 << 20  # of their bodies and answers
-AT_ONCE = 50  # calls that are looked at for somebody who asks, some 3 ms
-BACKLOG = 256  # calls left over from a slice, above which sessions are left out
+AT_ONCE = 50  # calls that are looked at for somebody who asks, some 2 ms
+BACKLOG = 1_024  # calls left over from a slice, above which sessions are left out; and half of the bytes
+SHORT = 16  # calls left over while sessions are left out, above which more are
 LEAST_SHARE = 1 / 256
-_RECOVERY = 1.02  # of the share, for each slice that emptied the queue
+_RECOVERY, _RETREAT = 1.02, 0.9  # of the share, for each slice that emptied the queue, or did not
 NAMES, GROUPS, EXAMPLES = 200, 12, 3
 OTHERS = "(others)"
 HOUR, AGAIN = 3600.0, 1.0  # seconds between two lines of a rule, and between two looks whether one is due
@@ -56,8 +60,8 @@ class Look(Protocol):
 class Looker(Protocol):
     """Looks at a call. `reply` is none where its caller left before it; `sampled`: its answer may be read."""
 
-    def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Look:
-        """Give what there is to see."""
+    def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Look | None:
+        """Give what there is to see; none: nothing."""
         ...
 
 
@@ -125,6 +129,7 @@ class Checklist:
         key: Callable[[bytes], int],
         tell: Callable[[str], bool],
         clock: Callable[[], float],
+        cpu: Callable[[], float],
         now: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], Handle],
         draw: Callable[[], float] = random.random,
@@ -132,13 +137,15 @@ class Checklist:
         """`replies`: share of answers that are read. `key` gives a number that the targets of one session share.
 
         `tell` is asked at most once an hour to log that a rule is broken, and says whether that was worth a line.
-        `now` gives Unix time; `draw` a random share for calls without a key.
+        `cpu` gives the CPU time of this process, `now` Unix time, `draw` a random share for calls without a key.
         """
         self.replies = replies
         self._looker = looker
         self._key = key
         self._tell = tell
         self._clock = clock
+        self._cpu = cpu
+        self._used = cpu()  # CPU time when the last slice began
         self._now = now
         self._call_later = call_later
         self._draw = draw
@@ -170,6 +177,10 @@ class Checklist:
         self._add(call, None, len(call.body), False)
 
     def _add(self, call: Call, reply: Reply | None, size: int, whole: bool) -> None:
+        if self._share < 1.0 and not self._chosen(call.target):
+            # Before it is held on to: what stays for a while makes all that is allocated meanwhile cost more.
+            self.thinned += 1
+            return
         if len(self._queue) >= MOST or self._held + size > MOST_BYTES:
             self.dropped += 1
             return
@@ -179,6 +190,11 @@ class Checklist:
             self._timer = self._call_later(EVERY, self._work)
 
     # --- beside it ---
+
+    @property
+    def waiting(self) -> int:
+        """Calls that are still to be looked at."""
+        return len(self._queue)
 
     def stop(self) -> None:
         """Look no more."""
@@ -197,35 +213,52 @@ class Checklist:
         """Look at calls for as long as a slice."""
         self._timer = None
         queue, clock = self._queue, self._clock
-        until = clock() + SLICE
+        until = clock() + self._slice()
         while queue:
             self._next()
             if clock() >= until:
                 break
-        if not queue:
+        self._balance()
+        # While sessions are left out it goes on, or nobody would see that the flood is over.
+        if queue or self._share < 1.0:
+            self._timer = self._call_later(EVERY, self._work)
+
+    def _balance(self) -> None:
+        """Choose the share of sessions that there is time for."""
+        left = len(self._queue)
+        if not left:
             self._share = min(self._share * _RECOVERY, 1.0)
-            return
-        if len(queue) > BACKLOG:
+        elif left > BACKLOG or self._held > MOST_BYTES // 2:
             self._share = max(self._share / 2, LEAST_SHARE)
-        self._timer = self._call_later(EVERY, self._work)
+        elif self._share < 1.0 and left > SHORT:
+            self._share = max(self._share * _RETREAT, LEAST_SHARE)
+
+    def _chosen(self, target: bytes) -> bool:
+        """Whether a session is among those that are looked at."""
+        key = self._key(target)
+        if key < 0:
+            return self._draw() < self._share
+        # Other bits of the key than those that tell whose answers are read.
+        return key // _PIECES % _PIECES < self._share * _PIECES
+
+    def _slice(self) -> float:
+        """Give the seconds that this slice may take."""
+        before, self._used = self._used, self._cpu()
+        return min(max(SLICE, (self._used - before) * OF_CPU), LONGEST_SLICE)
 
     def _next(self) -> None:
         call, reply, whole = self._queue.popleft()
         self._held -= len(call.body) + (len(reply.body) if reply is not None else 0)
         key = self._key(call.target)
         if key < 0:
-            key = int(self._draw() * _PIECES * _PIECES)
-        # Other bits of the key: of the sessions that are looked at, the answers of some are read.
-        if key // _PIECES % _PIECES >= self._share * _PIECES:
-            self.thinned += 1
-            return
+            key = int(self._draw() * _PIECES)
         try:
             look = self._looker.look(call, reply, whole=whole, sampled=key % _PIECES < self.replies * _PIECES)
         except Exception:
             # A defect of ours must not end the looking, let alone a call.
             _LOG.exception("the checklist failed at a call", extra={"fields": {"operation": call.operation}})
             return
-        if reply is not None:
+        if look is not None:
             self.looked += 1
             self._count(look)
 

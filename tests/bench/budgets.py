@@ -98,6 +98,7 @@ def _median(spread: Spread | None) -> float | None:
 BUDGETS: Sequence[Budget] = (
     Budget("CPU per call, without lanes and coalescing, to nginx's", 1.8, "×", _cpu("proxy-bare", "nginx")),
     Budget("CPU per call, all on, to nginx's", 2.0, "×", _cpu("proxy", "nginx")),
+    Budget("CPU per call, all on, to that without the checklist", 1.05, "×", _cpu("proxy", "proxy-checklist-off")),
     Budget("CPU per call, all on, to Caddy's", 0.75, "×", _cpu("proxy", "caddy")),
     Budget("CPU per call, HTTP/2 upstream, to HAProxy's with HTTP/2", 3.0, "×", _cpu("proxy-h2", "haproxy-h2")),
     Budget("added latency beyond nginx's, p50, 500 calls/s, upstream of 25 ms", 1.0, "ms", _added("p50")),

@@ -14,6 +14,7 @@ const KINDS = [
   ["avoidable", "Reads that an update could have answered"],
   ["states", "States of sessions, as they were sent"],
   ["events", "Events sent"],
+  ["callers", "Callers, by SDK or HTTP library"],
 ];
 
 const moment = (seconds) => new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 16) + " UTC";
@@ -115,7 +116,7 @@ function footing(told) {
   const since = Math.min(...told.proxies.map((proxy) => proxy.since));
   const left = sum("thinned") + sum("dropped");
   const parts = [`Looked at ${plural(sum("looked_at"), "call", "calls")} of ${plural(sum("sessions"), "session", "sessions")} since ${moment(since)}`];
-  if (left) parts.push(`left ${count(left)} out to stay within 2 % of a core`);
+  if (left) parts.push(`left ${count(left)} out to take little CPU`);
   parts.push(`read the answers of ${percent(told.replies)} of the sessions (checklist.replies)`);
   return `${parts.join("; ")}. It only looks: no call is changed, delayed or refused. Ids are hashed; names are as you gave them.`;
 }

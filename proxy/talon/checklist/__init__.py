@@ -4,7 +4,7 @@
     names      what may be shown of names; caller  what header fields say of who calls
     facts      one call and its answer, as rules see them
     past       what is remembered, bounded and hashed
-    callers, sessions, performance, answers       the rules
+    planning, sessions, performance, answers      the rules
     table      all of them, in the checklist's order
     examiner   looks at a call: facts, rules, then the past learns
     verdicts   what the counts of one proxy, or of several, say

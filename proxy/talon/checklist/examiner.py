@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.errors import ProxyError
-from proxy.messages import Call, Reply
+from proxy.messages import Call, Reply, Source
 from proxy.talon.checklist import names
 from proxy.talon.checklist.caller import Callers
 from proxy.talon.checklist.facts import Digest, Facts
@@ -68,13 +68,15 @@ class Examiner:
         self._of_any = _looks(rule for rule in self._rules if not rule.operations)
         self._of: dict[str, Sequence[tuple[str, Look]]] = {}
 
-    def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Looked:
-        """Look at a call and its answer; None: its caller left before there was one."""
+    def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Looked | None:
+        """Look at a call and its answer; none: its caller left before there was one. None: it says nothing."""
+        if reply is not None and reply.source is Source.PROXY and reply.status < 300:
+            return None  # a probe of ours (`/.health`), which is no call of Talon.One
         found = self._callers.read(call.fields)
         facts = Facts(call, self._route(call), found, self._digest, testing=call.application in self._testing)
         if reply is None:
             self.past.learn(facts)
-            return Looked(call.application, call.operation, found.family, "", (), (), ())
+            return None
         facts.answered(reply, whole=whole, sampled=sampled)
         passed, broken = self._ask(facts)
         met = list(notes(facts))

@@ -34,6 +34,7 @@ MOST_ATTRIBUTES = 50  # of one entity
 
 def notes(facts: Facts) -> Iterator[Note]:
     """Give what a call adds."""
+    yield Note("callers", facts.caller.family)
     entity = _ENTITIES.get(facts.operation)
     if entity is not None:
         yield from _attributes(entity, facts.content)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from proxy.talon.checklist import answers, callers, performance, sessions
+from proxy.talon.checklist import answers, performance, planning, sessions
 from proxy.talon.checklist.rule import Point, Rule
 
 _ORDER = list(Point)
@@ -11,7 +11,7 @@ _ORDER = list(Point)
 def table(effects_handled: Iterable[str] = ()) -> tuple[Rule, ...]:
     """Give all rules; `effects_handled` as in the settings."""
     found = (
-        *callers.RULES,
+        *planning.RULES,
         *sessions.RULES,
         *performance.RULES,
         answers.unhandled(frozenset(effects_handled)),

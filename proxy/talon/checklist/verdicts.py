@@ -181,6 +181,9 @@ def _evidence(record: Json, rule: Rule) -> tuple[Json, Severity, str]:
             return _bypass(record, tally, rule)
         case "connections.allowlist":
             return _allowlist(record, tally, rule)
+        case "updates.parallel":
+            saved = sum(proxy["conflicts_avoided"] for proxy in record["proxies"])
+            return tally, rule.severity, f"the lanes saved up to {saved} answers of 409" if saved else ""
         case "relocation.ready":
             return _relocation(record, tally, rule)
     return tally, rule.severity, ""

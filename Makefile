@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that `make test` runs tests in: many tests wait more than they compute.
+WORKERS ?= 3
 # Programs that `make test` and `make bench` call, and the Debian packages they come in.
 TEST_PROGRAMS := curl:curl chromium:chromium node:nodejs javac:default-jdk-headless php:php-cli openssl:openssl \
   nghttpd:nghttp2-server nginx:nginx-light wrk:wrk h2load:nghttp2-client haproxy:haproxy prometheus:prometheus \
@@ -38,7 +40,7 @@ types: .venv/.test
 	$(BIN)/mypy
 
 tests: .venv/.test test-packages
-	$(BIN)/python -X dev -m pytest -q $(PYTEST_ARGS)
+	PYTHONDEVMODE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # What ships in the image: the modules that every call passes through, compiled. Built from a copy, because the compiler
 # leaves its results beside the source.

@@ -322,6 +322,21 @@ class TrafficMachine(RuleBasedStateMachine):
         self.ledger.close()
 
 
+def test_a_lost_read_that_waits_to_be_sent_to_the_new_upstream_is_shared() -> None:
+    machine = TrafficMachine()
+    machine.begin()
+    machine.open(1)
+    machine.ask("read session s1", "plain")
+    machine.switch()
+    machine.end_drain()
+
+    machine.ask_again(0)
+
+    machine.everything_is_in_order()
+    assert [call.call.timeline.joined for call in machine.ledger.calls] == [False, True]
+    machine.teardown()
+
+
 def _number_alarms(patch: pytest.MonkeyPatch) -> None:
     """Let sets of flights and callers be gone through in the same order in every run, so that a run can be repeated."""
     order: dict[int, tuple[int, Deadline]] = {}

@@ -277,6 +277,7 @@ class Ledger:
         self._writes: list[Write] = []
         self._last_write = 0  # event at which something happened to any write
         self._by_flight: dict[Flight, FlightRecord] = {}
+        self._latest: dict[tuple[object, ...], FlightRecord] = {}  # by fingerprint
         self._by_body: dict[bytes, Request] = {}
         self._arriving: list[CallRecord] = []  # being admitted, the innermost last
         self._depth = 0  # answers that are being told
@@ -377,7 +378,11 @@ class Ledger:
     def _joinable(self, flight: FlightRecord) -> bool:
         if flight.landed or sum(call.owed for call in flight.calls) >= self.rules.max_callers:
             return False
-        return not flight.doubtful or flight.requests[-1].generation.state is Serving.SERVING
+        if not flight.doubtful:
+            return True
+        latest = flight.requests[-1]
+        # A read that was lost is sent again wherever calls go now.
+        return (flight.shape.reads and latest.ended is not None) or latest.generation.state is Serving.SERVING
 
     def _is_sealed(self, flight: FlightRecord) -> bool:
         """Tell whether a write on what an open read tells of was admitted or acknowledged since that began."""
@@ -391,8 +396,13 @@ class Ledger:
         return False
 
     def _must_join(self, own: FlightRecord, expected: FlightRecord) -> bool:
-        """Tell whether a call must share what it may: a read may be sealed with more caution than the design asks."""
-        return not own.shape.reads or self._last_write < expected.began
+        """Tell whether a call must share what it may: a read may be sealed with more caution than the design asks.
+
+        One that had no room is closed by the next like it, and stays so when a caller of its leaves.
+        """
+        if not own.shape.reads:
+            return True
+        return self._last_write < expected.began and self._latest[own.leader.fingerprint] is expected
 
     def _is_full(self, own: FlightRecord) -> bool:
         for key in own.lanes:
@@ -418,6 +428,7 @@ class Ledger:
             own.flight = flight
             own.began = self._event()
             self._by_flight[flight] = own
+            self._latest[own.leader.fingerprint] = own
             self.live.append(own)
 
     def _joined(self, record: CallRecord, flight: FlightRecord, expected: FlightRecord | None, *, nested: bool) -> None:

@@ -290,7 +290,8 @@ class Flight(Deadline):
         """One more identical call may share it."""
         if not self.shares:
             return False
-        if self.state is State.QUEUED and not self.doubt:
+        # A lost attempt of a read says nothing of its next one, which goes to the current generation.
+        if self.state is State.QUEUED and (not self.doubt or self.route.reads):
             return True
         generation = self.generation
         return (

@@ -663,6 +663,21 @@ def test_after_an_unknown_outcome_the_lane_rests(shop: Shop, how: str) -> None:
     assert shop.was_sent(other)
 
 
+def test_a_conflict_after_a_lost_attempt_says_that_the_outcome_is_unknown_and_the_lane_rests(shop: Shop) -> None:
+    """The first attempt may be what stands in the way of the second."""
+    first = shop.submit(b"PUT", b"/v2/customer_sessions/s", b'{"customerSession":{"state":"closed"}}', IDEMPOTENT)
+    second = shop.session("s", number=2)
+    lose(shop, first, reused=False)
+    shop.reply_to(first, 409, b'{"message":"exists already"}')
+    told = [shop.was_sent(second)]
+    shop.clock.advance(1.1)
+    told.append(shop.was_sent(second))
+
+    assert first.reply.status == 409
+    assert b"Talon-Proxy-Outcome: unknown\r\n" in first.reply.block
+    assert told == [False, True]
+
+
 @pytest.mark.parametrize("status", [200, 400, 404, 409, 500, 503])
 def test_after_any_answer_the_lane_goes_on(shop: Shop, status: int) -> None:
     first, second = shop.session("s", number=1), shop.session("s", number=2)

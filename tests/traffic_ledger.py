@@ -489,16 +489,21 @@ class Ledger:
         self._wrote_and_landed(flight)
         unknown = flight.is_unknown(request)
         told = b"Talon-Proxy-Outcome: unknown\r\n" in reply.block and reply.outcome is Sent.MAYBE
-        # A 503 says nothing of an attempt before.
-        may_be_told = unknown or (reply.status == 503 and any(map(flight.is_unknown, flight.requests)))
+        # A 503 says nothing of an attempt before, and a 409 may be its doing.
+        may_be_told = unknown or (reply.status in (409, 503) and any(map(flight.is_unknown, flight.requests)))
         self.claim(unknown <= told <= may_be_told, "a write's outcome", record, reply.block)
 
     def _must_be_worth_it(self, record: CallRecord, flight: FlightRecord) -> None:
-        """A full queue is told only when it was tried often enough, or there was no time (§6)."""
+        """A full queue is told only when it was tried often enough, or there was no time (§6).
+
+        Or where one that may have been executed would have to be sent to another upstream.
+        """
         tries = sum(not may_be_executed(request) for request in flight.requests)
         latest = max((call.due for call in flight.calls if not call.left), default=0.0)
+        left = flight.requests[-1].generation.state is not Serving.SERVING
+        bound = left and not flight.shape.reads and any(map(flight.is_unknown, flight.requests))
         self.claim(
-            tries > self.rules.conflict_tries or latest <= self._scene.now + BACK_OFF or self.stopping,
+            tries > self.rules.conflict_tries or latest <= self._scene.now + BACK_OFF or self.stopping or bound,
             "a 409 that should have been tried again",
             record,
         )

@@ -381,7 +381,9 @@ class Attempts(Crew):
         if status == retries.CONFLICT:
             self.conflicts[conflicts.classify(reply.block, reply.body), True] += 1
         reply = _masked(flight, reply)
-        if flight.doubt and status in retries.UNAVAILABLE and not flight.route.reads:
+        # A 409 may be the doing of an attempt before, of which nobody knows what became.
+        unsettled = status in retries.UNAVAILABLE or status == retries.CONFLICT
+        if flight.doubt and unsettled and not flight.route.reads:
             reply = reply.doubted()
         self.land(flight, reply, None)
 

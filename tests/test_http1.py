@@ -1,6 +1,8 @@
 """One connection, without sockets or time: what it does with an exchange, and when it may serve again."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
@@ -808,6 +810,38 @@ async def test_a_stream_that_was_paused_has_its_time_again_when_it_goes_on(rig: 
     assert states == [State.ACTIVE, State.CLOSED]
     with pytest.raises(ResponseTimeout):
         await pieces.__anext__()
+
+
+class Kept:
+    """What somebody holds who reads."""
+
+
+async def test_who_read_a_stream_that_broke_off_is_let_go_of_without_the_collector(rig: Rig) -> None:
+    """An error holds the frames it passed, and they the reader's call, whose body counts until it is let go of."""
+    asked = rig.ask(timeout=10)
+    rig.hear(CHUNKED + chunks(LIMIT + 1))
+    stream = reply_of(asked).stream
+    assert stream is not None
+    rig.clock.advance(11)
+
+    async def reading(_: Kept) -> None:
+        try:
+            async for _ in stream:
+                pass
+        except UpstreamError:
+            return
+        finally:
+            stream.abandon()
+
+    kept = Kept()
+    alive = weakref.ref(kept)
+    gc.disable()
+    try:
+        await reading(kept)
+        del kept
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 INNER = OK * 3  # a body that looks like answers

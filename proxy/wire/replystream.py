@@ -62,6 +62,7 @@ class ReplyStream:
     def abandon(self) -> None:
         """See `messages.Stream`."""
         self._abandoned = True
+        self._error = None  # raised, it holds on to whoever read, and thus to this
         self._pieces.clear()
         feed, self._feed = self._feed, None
         if feed is not None:

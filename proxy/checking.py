@@ -65,7 +65,6 @@ class Checking:
             key=key_of,
             tell=self._tell,
             clock=clock,
-            cpu=time.process_time,
             now=now,
             call_later=call_later,
         )

@@ -826,7 +826,7 @@ async def test_who_read_a_stream_that_broke_off_is_let_go_of_without_the_collect
 
     async def reading(_: Kept) -> None:
         try:
-            async for _ in stream:
+            async for _piece in stream:
                 pass
         except UpstreamError:
             return

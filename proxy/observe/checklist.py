@@ -1,10 +1,8 @@
 """The checklist counts what looks at calls have shown; the looking is off the hot path.
 
 At the end of a call it costs an entry in a bounded queue. A timer empties that in slices, so that looking takes no more
-than 1 % of the time of one core, or 3 % of the CPU time that the whole proxy takes where that is more, whatever comes:
-then sessions are left out as a whole (`thinned`), for a session of which half the calls are missing would be blamed for
-what it did right. What the queue has no room for is dropped, and counted. Nothing in here can change, delay or refuse
-a call.
+than 1 % of the time of one core, whatever comes: then sessions are left out (`observe.thinning`, counted as `thinned`).
+What the queue has no room for is dropped, and counted. Nothing in here can change, delay or refuse a call.
 
 What is counted is bounded and shows no ids: names that have passed through a charset, up to 200 of a kind.
 """
@@ -17,19 +15,15 @@ from typing import Any, Protocol
 
 from proxy.errors import ProxyError
 from proxy.messages import Call, Reply, Sent
+from proxy.observe.thinning import Thinning
 
 _LOG = logging.getLogger(__name__)
-EVERY = 0.01  # seconds between two slices
-SLICE = 0.0001  # seconds that one may take at least, and the rest of the look it ends in
-OF_CPU = 0.03  # of the CPU time since the last one, where that is more
-LONGEST_SLICE = 0.0005  # seconds
+# A look is dear that meets cold caches, and leaves them cold for calls: rather few slices than short ones.
+EVERY = 0.05  # seconds between two slices
+SLICE = 0.0005  # seconds after which one ends, with the look that is under way
 MOST = 2_048  # calls in the queue
 MOST_BYTES = 2 << 20  # of their bodies and answers
 AT_ONCE = 50  # calls that are looked at for somebody who asks, some 2 ms
-BACKLOG = 1_024  # calls left over from a slice, above which sessions are left out; and half of the bytes
-SHORT = 16  # calls left over while sessions are left out, above which more are
-LEAST_SHARE = 1 / 256
-_RECOVERY, _RETREAT = 1.02, 0.9  # of the share, for each slice that emptied the queue, or did not
 NAMES, GROUPS, EXAMPLES = 200, 12, 3
 OTHERS = "(others)"
 HOUR, AGAIN = 3600.0, 1.0  # seconds between two lines of a rule, and between two looks whether one is due
@@ -129,7 +123,6 @@ class Checklist:
         key: Callable[[bytes], int],
         tell: Callable[[str], bool],
         clock: Callable[[], float],
-        cpu: Callable[[], float],
         now: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], Handle],
         draw: Callable[[], float] = random.random,
@@ -137,22 +130,21 @@ class Checklist:
         """`replies`: share of answers that are read. `key` gives a number that the targets of one session share.
 
         `tell` is asked at most once an hour to log that a rule is broken, and says whether that was worth a line.
-        `cpu` gives the CPU time of this process, `now` Unix time, `draw` a random share for calls without a key.
+        `now` gives Unix time, `draw` a random share for calls without a key.
         """
         self.replies = replies
         self._looker = looker
         self._key = key
         self._tell = tell
         self._clock = clock
-        self._cpu = cpu
-        self._used = cpu()  # CPU time when the last slice began
         self._now = now
         self._call_later = call_later
         self._draw = draw
         self._timer: Handle | None = None
         self._queue: deque[tuple[Call, Reply | None, bool]] = deque()
         self._held = 0  # bytes in it
-        self._share = 1.0  # of sessions that are looked at
+        self._came = 0  # calls since the last slice, but for those left out
+        self._thinning = Thinning(draw)
         self.since = now()
         self.looked = 0
         self.dropped = 0
@@ -167,7 +159,7 @@ class Checklist:
 
     def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
         """See `Observer`."""
-        self._add(call, reply, len(call.body) + len(reply.body), whole)
+        self._add(call, reply, _size(call, reply), whole)
 
     def rejected(self, reply: Reply, error: ProxyError) -> None:
         """See `Observer`: what is no call says nothing of an integration."""
@@ -177,10 +169,11 @@ class Checklist:
         self._add(call, None, len(call.body), False)
 
     def _add(self, call: Call, reply: Reply | None, size: int, whole: bool) -> None:
-        if self._share < 1.0 and not self._chosen(call.target):
-            # Before it is held on to: what stays for a while makes all that is allocated meanwhile cost more.
+        # Before it is held on to: what stays for a while makes all that is allocated meanwhile cost more.
+        if self._thinning.left_out and self._thinning.leaves_out(self._key(call.target)):
             self.thinned += 1
             return
+        self._came += 1
         if len(self._queue) >= MOST or self._held + size > MOST_BYTES:
             self.dropped += 1
             return
@@ -213,42 +206,37 @@ class Checklist:
         """Look at calls for as long as a slice."""
         self._timer = None
         queue, clock = self._queue, self._clock
-        until = clock() + self._slice()
-        while queue:
+        began = now = clock()
+        looked = 0
+        while queue and now - began < SLICE:
             self._next()
-            if clock() >= until:
-                break
-        self._balance()
+            looked += 1
+            now = clock()
+        came, self._came = self._came, 0
+        if came > looked and self._crowded():
+            self._thinning.tighten(came, looked)
+            self._sift()
+        else:
+            self._thinning.relax((now - began) / SLICE)
         # While sessions are left out it goes on, or nobody would see that the flood is over.
-        if queue or self._share < 1.0:
+        if self._queue or self._thinning.left_out:
             self._timer = self._call_later(EVERY, self._work)
 
-    def _balance(self) -> None:
-        """Choose the share of sessions that there is time for."""
-        left = len(self._queue)
-        if not left:
-            self._share = min(self._share * _RECOVERY, 1.0)
-        elif left > BACKLOG or self._held > MOST_BYTES // 2:
-            self._share = max(self._share / 2, LEAST_SHARE)
-        elif self._share < 1.0 and left > SHORT:
-            self._share = max(self._share * _RETREAT, LEAST_SHARE)
+    def _crowded(self) -> bool:
+        """Whether the queue is half full: a burst is no flood."""
+        return len(self._queue) > MOST // 2 or self._held > MOST_BYTES // 2
 
-    def _chosen(self, target: bytes) -> bool:
-        """Whether a session is among those that are looked at."""
-        key = self._key(target)
-        if key < 0:
-            return self._draw() < self._share
-        # Other bits of the key than those that tell whose answers are read.
-        return key // _PIECES % _PIECES < self._share * _PIECES
-
-    def _slice(self) -> float:
-        """Give the seconds that this slice may take."""
-        before, self._used = self._used, self._cpu()
-        return min(max(SLICE, (self._used - before) * OF_CPU), LONGEST_SLICE)
+    def _sift(self) -> None:
+        """Take out of the queue who is left out from now on."""
+        before = len(self._queue)
+        kept = [entry for entry in self._queue if not self._thinning.leaves_out(self._key(entry[0].target))]
+        self._queue = deque(kept)
+        self._held = sum([_size(call, reply) for call, reply, _ in kept])
+        self.thinned += before - len(kept)
 
     def _next(self) -> None:
         call, reply, whole = self._queue.popleft()
-        self._held -= len(call.body) + (len(reply.body) if reply is not None else 0)
+        self._held -= _size(call, reply)
         key = self._key(call.target)
         if key < 0:
             key = int(self._draw() * _PIECES)
@@ -288,6 +276,10 @@ class Checklist:
     def rows(self) -> Iterator[tuple[str, Mapping[str, Sequence[float]]]]:
         """Give the inventory, a kind at a time."""
         return ((kind, {name: list(row) for name, row in rows.items()}) for kind, rows in self.inventory.items())
+
+
+def _size(call: Call, reply: Reply | None) -> int:
+    return len(call.body) + (len(reply.body) if reply is not None else 0)
 
 
 def _count(rows: dict[str, Row], name: str, seconds: float, moment: float) -> None:

@@ -61,9 +61,7 @@ Reasons = Annotated[
 class Checklist(Section):
     """Talon.One's integration checklist, asked of the calls that pass. It only looks."""
 
-    enabled: Flag = setting(
-        True, "Look at calls once they are answered, for at most 1 % of a core, or 3 % of what the proxy takes."
-    )
+    enabled: Flag = setting(True, "Look at calls once they are answered, for at most 1 % of a core.")
     replies: Share = setting(0.1, "Share of sessions whose answers are read too, for effects and reasons.")
     effects_handled: EffectTypes = setting(
         (), "Effects that the shop handles; with this, all others are reported.", example="setDiscount"

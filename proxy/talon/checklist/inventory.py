@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 from proxy.talon.checklist import names
 from proxy.talon.checklist.answers import error_name, rejections
@@ -52,34 +53,35 @@ _STATES = frozenset({"open", "closed", "cancelled", "partially_returned"})
 
 
 def _attributes(entity: str, content: Mapping[str, Any]) -> Iterator[Note]:
-    yield from _of(entity, content.get("attributes"))
+    # Each once a call, for the items of a cart have the same.
+    met = dict.fromkeys(_of(entity, content.get("attributes")))
     items = content.get("cartItems")
     if isinstance(items, list):
         for item in items[:MOST_ITEMS]:
             if isinstance(item, dict):
-                yield from _of("CartItem", item.get("attributes"))
+                met.update(dict.fromkeys(_of("CartItem", item.get("attributes"))))
+    for owner, name, kind in met:
+        yield Note("attributes", f"{owner}.{names.name(name)}: {kind}")
 
 
-def _of(entity: str, attributes: object) -> Iterator[Note]:
-    if isinstance(attributes, dict):
-        for name, value in list(attributes.items())[:MOST_ATTRIBUTES]:
-            yield Note("attributes", f"{entity}.{names.name(name)}: {_type(value)}")
+def _of(owner: str, attributes: object) -> list[tuple[str, str, str]]:
+    if not isinstance(attributes, dict):
+        return []
+    return [(owner, name, _type(value)) for name, value in islice(attributes.items(), MOST_ATTRIBUTES)]
+
+
+_TYPES: Final[Mapping[type, str]] = {bool: "boolean", int: "number", float: "number", type(None): "null"}
 
 
 def _type(value: object) -> str:
     """Name the type as the Campaign Manager does."""
-    match value:
-        case bool():
-            return "boolean"
-        case int() | float():
-            return "number"
-        case str():
-            return "time" if _MOMENT.match(value) else "string"
-        case list():
-            return f"(list {_type(value[0])})" if value else "(list string)"
-        case dict():
-            return "location" if "latitude" in value else "object"
-    return "null"
+    if isinstance(value, str):
+        return "time" if _MOMENT.match(value) else "string"
+    if isinstance(value, list):
+        return f"(list {_type(value[0])})" if value else "(list string)"
+    if isinstance(value, dict):
+        return "location" if "latitude" in value else "object"
+    return _TYPES[type(value)]
 
 
 def _effects(facts: Facts) -> Iterator[Note]:

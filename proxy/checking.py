@@ -74,6 +74,8 @@ class Checking:
 
     def follow(self, settings: Settings, routes: Routes, credentials: Credentials) -> None:
         """Go on with these settings. What was counted stays."""
+        if settings.checklist.enabled != self._settings.checklist.enabled:
+            self.counts.miss()
         self._settings = settings
         self._rules = table(settings.checklist.effects_handled)
         self._examiner.follow(self._rules, routes, excused=_excused(settings, credentials), testing=_testing(settings))

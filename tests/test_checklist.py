@@ -39,6 +39,7 @@ class Rig:
     looks: list[tuple[Call, bool, bool]] = field(default_factory=list)
     timers: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)  # after how many looks calls were missing
     found: Looked = field(default_factory=lambda: Looked("eu", "put", "php", "r-1", ("kept",), (), ()))
     worth: bool = True
     raises: bool = False
@@ -63,6 +64,9 @@ class Rig:
         if self.raises:
             raise RuntimeError("a defect")
         return self.found if reply is not None else None
+
+    def missed(self) -> None:
+        self.gaps.append(len(self.looks))
 
     def cancel(self) -> None:
         self.timers.clear()
@@ -202,6 +206,39 @@ def test_what_the_queue_has_no_room_for_is_dropped_and_counted() -> None:
     rig.ring()
     rig.finish(1, body=b"x" * (MOST_BYTES // 2))
     assert rig.list.dropped == 1, "what was looked at makes room"
+
+
+def test_who_looks_is_told_where_calls_are_missing() -> None:
+    rig = Rig()
+    rig.finish(MOST + 3)
+    assert rig.gaps == []
+    rig.list.catch_up(MOST)
+    assert rig.gaps == [], "those that were in the queue had come before"
+
+    rig.finish(2)
+    rig.list.catch_up()
+
+    assert rig.gaps == [MOST]
+    assert len(rig.looks) == MOST + 2
+    rig.finish()
+    rig.list.catch_up()
+    assert rig.gaps == [MOST], "once"
+
+
+def test_it_is_told_whenever_other_sessions_are_looked_at() -> None:
+    rig = Rig(takes=0.00002)
+    flood(rig, slices=30, calls=MOST, sessions=MOST)
+    tightened = len(rig.gaps)
+    assert tightened >= 1
+
+    flood(rig, slices=100, calls=MOST, sessions=MOST)
+    assert len(rig.gaps) <= tightened + 2, "not as long as they are the same"
+    before = len(rig.gaps)
+    while rig.timers:
+        rig.ring()
+    flood(rig, slices=3, calls=2)
+
+    assert len(rig.gaps) == before + 1
 
 
 def test_answers_are_read_for_a_share_of_the_sessions_all_of_theirs() -> None:

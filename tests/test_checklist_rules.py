@@ -693,3 +693,55 @@ def test_a_shop_that_looks_alike_is_not_blamed(name: str) -> None:
     assert blamed(shop.told) == {}
     if CASES[name].verdict == "advice":
         assert shop.rule(name)["verdict"] in ("ok", "unseen")
+
+
+# --- calls that were not looked at ---
+
+
+def unseen(shop: Shop, session: str, path: str = "", body: bytes = b"") -> None:
+    """One that passed while there was no time to look at it."""
+    shop.deployment.answer("PUT", f"/v2/customer_sessions/{session}{path}", body)
+
+
+def updates_unseen(shop: Shop, gap: Callable[[], None]) -> None:
+    for number in range(30):
+        shop.put(f"s{number}", wanted=("customerSession",), profileId=f"p{number}", cartItems=TWO)
+        unseen(shop, f"s{number}", body=b'{"customerSession": {"couponCodes": ["WELCOME10"]}}')
+        gap()
+        shop.put(f"s{number}", wanted=("customerSession",), couponCodes=[])
+
+
+def closes_unseen(shop: Shop, gap: Callable[[], None]) -> None:
+    for number in range(120):
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+        unseen(shop, f"s{number}", body=b'{"customerSession": {"state": "closed"}}')
+    gap()
+    shop.wait(DAY).close("another", profileId="p", cartItems=TWO)
+
+
+def orders_unseen(shop: Shop, gap: Callable[[], None]) -> None:
+    for number in range(30):
+        for turn in range(4):
+            shop.put(f"s{number}-{turn}", profileId=f"p{number}", cartItems=TWO)
+            unseen(shop, f"s{number}-{turn}", body=b'{"customerSession": {"state": "closed"}}')
+            gap()
+
+
+@pytest.mark.parametrize(
+    ("name", "lives"),
+    [
+        ("connections.bypass", updates_unseen),
+        ("session.never-closed", closes_unseen),
+        ("session.same-cart", orders_unseen),
+    ],
+)
+def test_nobody_is_blamed_for_what_was_not_looked_at(
+    name: str, lives: Callable[[Shop, Callable[[], None]], None]
+) -> None:
+    unknowing, knowing = Shop(), Shop()
+
+    lives(unknowing, lambda: None)
+    lives(knowing, knowing.checking.counts.miss)
+
+    assert unknowing.rule(name)["broken"] > 0, "it would be blamed"
+    assert knowing.rule(name)["broken"] == 0

@@ -30,6 +30,7 @@ HOUR, AGAIN = 3600.0, 1.0  # seconds between two lines of a rule, and between tw
 _PIECES = 1 << 16
 # Count, seconds, and the first and last time, as Unix time.
 Row = list[float]
+_Entry = tuple[Call, Reply | None, bool]
 
 
 class Look(Protocol):
@@ -56,6 +57,10 @@ class Looker(Protocol):
 
     def look(self, call: Call, reply: Reply | None, *, whole: bool, sampled: bool) -> Look | None:
         """Give what there is to see; none: nothing."""
+        ...
+
+    def missed(self) -> None:
+        """Calls were not shown: what is remembered of a session may lack the one that matters."""
         ...
 
 
@@ -141,9 +146,10 @@ class Checklist:
         self._call_later = call_later
         self._draw = draw
         self._timer: Handle | None = None
-        self._queue: deque[tuple[Call, Reply | None, bool]] = deque()
+        self._queue: deque[_Entry | None] = deque()  # none: here calls are missing
         self._held = 0  # bytes in it
         self._came = 0  # calls since the last slice, but for those left out
+        self._missed = False  # and nothing in the queue tells of it yet
         self._thinning = Thinning(draw)
         self.since = now()
         self.looked = 0
@@ -176,7 +182,11 @@ class Checklist:
         self._came += 1
         if len(self._queue) >= MOST or self._held + size > MOST_BYTES:
             self.dropped += 1
+            self._missed = True
             return
+        if self._missed:
+            self._missed = False
+            self._queue.append(None)
         self._held += size
         self._queue.append((call, reply, whole))
         if self._timer is None:
@@ -188,6 +198,10 @@ class Checklist:
     def waiting(self) -> int:
         """Calls that are still to be looked at."""
         return len(self._queue)
+
+    def miss(self) -> None:
+        """Calls were not told, or will be that were not before."""
+        self._missed = True
 
     def stop(self) -> None:
         """Look no more."""
@@ -216,8 +230,8 @@ class Checklist:
         if came > looked and self._crowded():
             self._thinning.tighten(came, looked)
             self._sift()
-        else:
-            self._thinning.relax((now - began) / SLICE)
+        elif self._thinning.relax((now - began) / SLICE):
+            self.miss()
         # While sessions are left out it goes on, or nobody would see that the flood is over.
         if self._queue or self._thinning.left_out:
             self._timer = self._call_later(EVERY, self._work)
@@ -228,14 +242,24 @@ class Checklist:
 
     def _sift(self) -> None:
         """Take out of the queue who is left out from now on."""
-        before = len(self._queue)
-        kept = [entry for entry in self._queue if not self._thinning.leaves_out(self._key(entry[0].target))]
-        self._queue = deque(kept)
-        self._held = sum([_size(call, reply) for call, reply, _ in kept])
-        self.thinned += before - len(kept)
+        entries, self._queue = self._queue, deque()
+        self._held = 0
+        for entry in entries:
+            if entry is None:
+                self._queue.append(None)
+            elif self._thinning.leaves_out(self._key(entry[0].target)):
+                self.thinned += 1
+            else:
+                self._held += _size(entry[0], entry[1])
+                self._queue.append(entry)
+        self.miss()
 
     def _next(self) -> None:
-        call, reply, whole = self._queue.popleft()
+        entry = self._queue.popleft()
+        if entry is None:
+            self._looker.missed()
+            return
+        call, reply, whole = entry
         self._held -= _size(call, reply)
         key = self._key(call.target)
         if key < 0:

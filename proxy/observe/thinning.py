@@ -43,14 +43,17 @@ class Thinning:
             if came <= looked or self.left_out == MOST:
                 return
 
-    def relax(self, used: float) -> None:
-        """Count a slice of which this share of its time was used; leave out fewer after many easy ones."""
+    def relax(self, used: float) -> bool:
+        """Count a slice of which this share of its time was used; after many easy ones, leave out fewer: true."""
         self._slices += 1
         self._used += used
-        if self._slices >= WINDOW:
-            if self._used < WINDOW * EASY:
-                self.left_out //= 2
-            self._restart()
+        if self._slices < WINDOW:
+            return False
+        easier = self.left_out > 0 and self._used < WINDOW * EASY
+        if easier:
+            self.left_out //= 2
+        self._restart()
+        return easier
 
     def _restart(self) -> None:
         self._slices = 0

@@ -85,6 +85,10 @@ class Examiner:
         shown = names.request_id(call.request_id)
         return Looked(call.application, call.operation, found.family, shown, passed, broken, met)
 
+    def missed(self) -> None:
+        """Calls were not shown: nobody is blamed for what they may have done right."""
+        self.past.forget()
+
     def _ask(self, facts: Facts) -> tuple[list[str], list[tuple[str, str, float]]]:
         passed: list[str] = []
         broken: list[tuple[str, str, float]] = []

@@ -139,6 +139,12 @@ class Past:
         """Give the sessions that are not over."""
         return iter(self._sessions.values())
 
+    def forget(self) -> None:
+        """Begin anew with sessions and profiles, as if they had not been seen: none of them is over."""
+        self._sessions.clear()
+        self._profiles.clear()
+        self.counts.clear()
+
     # --- learning ---
 
     def learn(self, facts: Facts) -> None:

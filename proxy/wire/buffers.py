@@ -2,8 +2,9 @@
 and the process lives.
 
 A body counts from its first pieces until whoever held it last lets go of it: the connection that reads it, a flight
-that outlives its caller, a caller who does not read. Bodies up to `SMALL` are not counted: calls under way are so many
-and no more, and counting would cost every one of them. This module is not compiled: `Share` ends by `__del__`.
+that outlives its caller, a caller who does not read. Of one that is streamed counts what is held of it at the time.
+Bodies up to `SMALL` are not counted: calls under way are so many and no more, and counting would cost every one of
+them. This module is not compiled: `Share` ends by `__del__`.
 """
 
 from typing import Final

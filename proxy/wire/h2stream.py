@@ -185,7 +185,7 @@ class Stream:
         assert head is not None
         if not self.exchange.may_stream:
             raise ReplyTooLarge("The answer is larger than limits.reply, or than what limits.buffered leaves")
-        stream = self.reply_stream = ReplyStream(self)
+        stream = self.reply_stream = ReplyStream(self, self._share or self._buffers.share())
         for piece in self._pieces:
             stream.put(piece)
         self._pieces = []
@@ -201,7 +201,7 @@ class Stream:
             length=length,
             dated=head.fields.dated,
             stream=stream,
-            share=self._share,
+            share=self._share if stream is None else None,
         )
 
     # --- a feed of pieces ---

@@ -302,13 +302,13 @@ class Connection(connection.Connection):
         assert head is not None
         if not exchange.may_stream:
             raise ReplyTooLarge("The answer is larger than limits.reply, or than what limits.buffered leaves")
-        self._stream = ReplyStream(self)
+        self._stream = ReplyStream(self, self._share or self._buffers.share())
         for piece in self._pieces:
             self._stream.put(piece)
         self._pieces = []
         self._await_piece()
         self._timeline.answered = self._clock()
-        exchange.answered(self._reply(head, b"", head.length, self._share, self._stream))
+        exchange.answered(self._reply(head, b"", head.length, None, self._stream))
 
     def _await_piece(self) -> None:
         """Each piece of a stream gets the time a whole answer has: nobody knows how long a large one may take."""

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from proxy.errors import ProxyError
+from proxy.wire.buffers import Share
 
 STREAM_AHEAD: Final = 1 << 20  # bytes of a stream held before reading pauses
 
@@ -27,10 +28,14 @@ class Feed(Protocol):
 
 
 class ReplyStream:
-    """The rest of a large reply, read by one caller; pauses its feed while that caller is slow."""
+    """The rest of a large reply, read by one caller; pauses its feed while that caller is slow.
 
-    def __init__(self, feed: Feed) -> None:
+    `share` counts what is held. Where `limits.buffered` leaves no room for it, nothing is read ahead.
+    """
+
+    def __init__(self, feed: Feed, share: Share) -> None:
         self._feed: Feed | None = feed  # until the end: the two would be a cycle for the collector
+        self._share = share
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self.paused = False  # the feed waits for `resume`
@@ -45,7 +50,7 @@ class ReplyStream:
             return
         self._pieces.append(piece)
         self._held += len(piece)
-        if self._held > STREAM_AHEAD and not self.paused:
+        if self._held > self._most(STREAM_AHEAD) and not self.paused:
             self.paused = True
             if self._feed is not None:
                 self._feed.pause()
@@ -64,6 +69,8 @@ class ReplyStream:
         self._abandoned = True
         self._error = None  # raised, it holds on to whoever read, and thus to this
         self._pieces.clear()
+        self._held = 0
+        self._share.hold(0, anyway=True)
         feed, self._feed = self._feed, None
         if feed is not None:
             feed.abandon()
@@ -83,11 +90,18 @@ class ReplyStream:
             await self._more
         piece = self._pieces.popleft()
         self._held -= len(piece)
-        if self.paused and self._held <= STREAM_AHEAD // 2:
+        if self._held <= self._most(STREAM_AHEAD // 2) and self.paused:
             self.paused = False
             if self._feed is not None:
                 self._feed.resume()
         return piece
+
+    def _most(self, most: int) -> int:
+        """Count what is held; give how much that may be."""
+        if self._share.hold(self._held):
+            return most
+        self._share.hold(self._held, anyway=True)
+        return 0
 
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():

@@ -18,6 +18,8 @@ from proxy.observe.bursts import Bursts
 from proxy.observe.entries import Entries, Fields
 
 CAPACITY = 4 << 20  # characters that wait for a slow reader
+AT_ONCE = select.PIPE_BUF  # characters, or one line: nobody else who writes to the pipe gets in between
+GATHER = 0.005  # seconds for which lines wait for others: to wake the writer costs more than a line
 
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -55,7 +57,7 @@ class Logs:
         # Its `put` never waits, not even for the writer. None: nothing follows.
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._capacity = capacity
-        self._ended = False
+        self._ended = threading.Event()
         self._taking = threading.RLock()  # against other threads; taken again by what the collector logs meanwhile
         self._taken = 0  # characters; only those who log change it
         self._refused = 0
@@ -102,7 +104,7 @@ class Logs:
             root.handlers[:], level = self._before
             root.setLevel(level)
             self._before = None
-            self._ended = True
+            self._ended.set()
             self._lines.put(None)
         if self._writer is not None:
             self._writer.join(timeout)
@@ -132,7 +134,7 @@ class Logs:
 
     def _put(self, line: str) -> None:
         with self._taking:
-            if self._ended or self._taken - self._written + len(line) > self._capacity:
+            if self._ended.is_set() or self._taken - self._written + len(line) > self._capacity:
                 self._refused += 1
             else:
                 self._taken += len(line)
@@ -141,17 +143,39 @@ class Logs:
     # --- the writer's thread ---
 
     def _write_lines(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
-                self._write_out(self._redact(line))
-            except Exception:
-                # Nobody reads, or the line cannot be redacted: no place is left to say so but the count.
-                self._lost += 1
-            self._written += len(line)
+        held: list[str] = []
+        size = 0
+        for line in iter(self._lines.get, None):
+            if size + len(line) >= AT_ONCE:
+                self._write_out(held)
+                held, size = [], 0
+            held.append(line)
+            size += len(line) + 1
+            if self._lines.empty():
+                self._write_out(held)
+                held, size = [], 0
+                self._ended.wait(GATHER)
+        self._write_out(held)
 
-    def _write_out(self, line: str) -> None:
-        """Write a line, however slowly it is read. Raises OSError."""
-        rest = memoryview(line.encode(errors="backslashreplace") + b"\n")
+    def _write_out(self, lines: list[str]) -> None:
+        """Write lines, however slowly they are read. What fails is counted: no place is left to say so."""
+        redacted = [text for line in lines if (text := self._redacted(line)) is not None]
+        try:
+            self._send("".join(redacted).encode(errors="backslashreplace"))
+        except OSError:
+            self._lost += len(redacted)  # nobody reads
+        self._written += sum(map(len, lines))
+
+    def _redacted(self, line: str) -> str | None:
+        try:
+            return self._redact(line) + "\n"
+        except Exception:
+            self._lost += 1
+            return None
+
+    def _send(self, data: bytes) -> None:
+        """Write all of it. Raises OSError."""
+        rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]

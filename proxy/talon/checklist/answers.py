@@ -119,11 +119,7 @@ def _refused(facts: Facts, _: Past) -> Outcome:
 
 def error_name(facts: Facts) -> str:
     """Give status, title and normalised pointer of an error."""
-    first = next(iter(facts.errors), {})
-    source = first.get("source")
-    place = names.pointer(source.get("pointer")) if isinstance(source, dict) else ""
-    title = names.words(first.get("title")) if first else ""
-    return " ".join(filter(None, (str(facts.status), title, place)))
+    return " ".join(filter(None, (str(facts.status), *next(iter(facts.errors), ()))))
 
 
 def _turned_away(facts: Facts, _: Past) -> Outcome:

@@ -86,7 +86,7 @@ class Facts:
         kind = document.get("type") if self.operation in ("trackEventV2", "trackEventV3", "trackEvent") else None
         self.event = kind if isinstance(kind, str) else ""
         items = self.content.get("cartItems")
-        self.cart = self.digest(orjson.dumps(items)) if isinstance(items, list) and items else ""
+        self.cart = self.digest(_encoded(items, self.call.body)) if isinstance(items, list) and items else ""
         self._read_ids()
 
     def _read_ids(self) -> None:
@@ -139,10 +139,10 @@ class Facts:
         return self.timeline.tries > 0 and not self.timeline.joined
 
     @property
-    def errors(self) -> Sequence[Mapping[str, Any]]:
-        """The entries of Talon.One's error."""
+    def errors(self) -> Sequence[tuple[str, str]]:
+        """What Talon.One's error names: of each entry its title and its normalised pointer, as they may be shown."""
         found = self.reply.get("errors") if self.reply is not None and self.status >= 400 else None
-        return [error for error in found if isinstance(error, dict)] if isinstance(found, list) else ()
+        return [_named(error) for error in found if isinstance(error, dict)] if isinstance(found, list) else ()
 
     @property
     def update_count(self) -> int | None:
@@ -190,6 +190,18 @@ def props(effect: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give the properties of an effect."""
     found = effect.get("props")
     return found if isinstance(found, dict) else _NOTHING
+
+
+def _named(error: Mapping[str, Any]) -> tuple[str, str]:
+    source = error.get("source")
+    return names.words(error.get("title")), names.pointer(source.get("pointer")) if isinstance(source, dict) else ""
+
+
+def _encoded(value: object, otherwise: bytes) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return otherwise  # nested deeper than it writes, though it reads it
 
 
 def _is_text(value: object) -> bool:

@@ -78,7 +78,8 @@ def _type(value: object) -> str:
     if isinstance(value, str):
         return "time" if _MOMENT.match(value) else "string"
     if isinstance(value, list):
-        return f"(list {_type(value[0])})" if value else "(list string)"
+        first = value[0] if value else ""
+        return "object" if isinstance(first, list) else f"(list {_type(first)})"
     if isinstance(value, dict):
         return "location" if "latitude" in value else "object"
     return _TYPES[type(value)]

@@ -1,6 +1,5 @@
 """Rules of planning: who calls, with what, which API; campaigns, attributes and imports."""
 
-from proxy.talon.checklist import names
 from proxy.talon.checklist.facts import Facts
 from proxy.talon.checklist.past import CUT, SESSION_PUTS, Past
 from proxy.talon.checklist.rule import (
@@ -79,12 +78,9 @@ def _no_effects(facts: Facts, _: Past) -> Outcome:
 
 
 def _undefined(facts: Facts, _: Past) -> Outcome:
-    for error in facts.errors:
-        if error.get("title") in _WRONG_ATTRIBUTE:
-            source = error.get("source")
-            pointer = names.pointer(source.get("pointer")) if isinstance(source, dict) else ""
-            if "/attributes/" in pointer:
-                return Finding(pointer)
+    for title, place in facts.errors:
+        if title in _WRONG_ATTRIBUTE and "/attributes/" in place:
+            return Finding(place)
     return PASSED if facts.succeeded and _sends_attributes(facts) else None
 
 

@@ -1,0 +1,74 @@
+"""Bodies and answers that nobody should send: looked at without a fault of ours, and shown as names alone."""
+
+import logging
+
+import orjson
+import pytest
+
+from proxy.simulator.operations import Answer
+from tests.checklist_shop import Shop
+
+BODIES = (
+    b"[]",
+    b"null",
+    b"{",
+    b"\xff\xfe",
+    b'{"customerSession": []}',
+    b'{"customerSession": {"profileId": "\\ud800"}}',
+    b'{"customerSession": {"state": [], "profileId": {}, "cartItems": {"a": 1}, "attributes": [1]}}',
+    b'{"customerSession": {"cartItems": [1, null, {"attributes": 3}], "couponCodes": [1, []]}, "responseContent": {}}',
+    b'{"customerSession": {"attributes": {"\\u0000": 1, "a": null, "b": -99999999999999999999999}}}',
+    b'{"customerSession": {"cartItems": [%s]}}' % (b"[" * 300 + b"]" * 300),
+    b'{"customerSession": {"attributes": {"a": %s}}}' % (b"[" * 900 + b"]" * 900),
+    b'{"type": ["x"], "profileId": 1, "attributes": {"a": [[1]]}}',
+)
+ANSWERS = (
+    b"",
+    b"[]",
+    b'{"effects": {"a": 1}, "customerSession": [], "errors": {"title": "Unknown"}}',
+    b'{"effects": [1, null, [], {"effectType": [1]}, {"effectType": {}, "props": 3}], "errors": [1, null]}',
+    b'{"effects": [{"effectType": "rejectCoupon", "props": {"rejectionReason": {}, "value": [1]}}]}',
+    b'{"effects": [{"effectType": "customEffect", "props": {"name": [1]}}], "errors": [{"title": [], "source": 3}]}',
+    b'{"customerSession": {"updateCount": -5, "state": 3}, "errors": [{"title": {}, "source": {"pointer": []}}]}',
+    b'{"customerSession": {"updateCount": 123456789012345678901234567890}}',
+)
+TARGETS = (
+    ("PUT", "/v2/customer_sessions/s"),
+    ("POST", "/v2/customer_sessions/s/returns"),
+    ("POST", "/v2/events"),
+    ("PUT", "/v2/customer_profiles/p"),
+)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: str(target[1]))
+def test_no_body_and_no_answer_is_too_odd_to_be_looked_at(
+    target: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop()
+    with caplog.at_level(logging.ERROR):
+        for body in BODIES:
+            for answer in ANSWERS:
+                for status in (200, 400, 404, 500):
+                    told = Answer(status, answer)
+                    shop.call(*target, body, answer=told)
+
+    assert caplog.text == ""
+    assert shop.told["proxies"][0]["looked_at"] == len(BODIES) * len(ANSWERS) * 4
+
+
+def test_names_stay_short_and_are_names_whatever_is_sent() -> None:
+    shop = Shop()
+    nested = {"a": orjson.Fragment(b"[" * 900 + b"]" * 900), "<b>": "\x00", "x" * 9000: 1, "[a](javascript:b)": 2}
+    pointer = "/attributes/<script>" + "/a" * 5000
+    errors = {"message": "x", "errors": [{"title": "<b>\x01", "source": {"pointer": pointer}}]}
+    shop.put("s", profileId="p", attributes=nested, call={"answer": Answer(400, orjson.dumps(errors))})
+
+    inventory = shop.told["inventory"]
+
+    assert set(inventory["attributes"]) == {
+        "CustomerSession.a: object",
+        "CustomerSession.(not a name): string",
+        "CustomerSession.(not a name): number",
+    }
+    assert all(len(name) < 500 for rows in inventory.values() for name in rows)
+    assert not set("<>\x00\x01[") & set("".join(name for rows in inventory.values() for name in rows))

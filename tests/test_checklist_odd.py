@@ -1,12 +1,13 @@
 """Bodies and answers that nobody should send: looked at without a fault of ours, and shown as names alone."""
 
 import logging
+import zlib
 
 import orjson
 import pytest
 
 from proxy.simulator.operations import Answer
-from tests.checklist_shop import Shop
+from tests.checklist_shop import DAY, SDK, TWO, Shop, blamed
 
 BODIES = (
     b"[]",
@@ -72,3 +73,40 @@ def test_names_stay_short_and_are_names_whatever_is_sent() -> None:
     }
     assert all(len(name) < 500 for rows in inventory.values() for name in rows)
     assert not set("<>\x00\x01[") & set("".join(name for rows in inventory.values() for name in rows))
+
+
+def test_what_cannot_be_read_is_not_taken_for_missing() -> None:
+    """A shop that compresses its bodies: every cart, customer and closing is in them, and none can be seen."""
+    shop = Shop()
+    for number in range(120):
+        for sent in (b'{"customerSession": {"state": "open"}}', b'{"customerSession": {"state": "closed"}}'):
+            for query in ("", "?dry=true"):
+                target, packed = f"/v2/customer_sessions/s{number}{query}", zlib.compress(sent, wbits=31)
+                headers = {**SDK, "Content-Encoding": "gzip"}
+                shop.call("PUT", target, packed, headers=headers, answer=Answer(200, b'{"effects": []}'))
+    shop.wait(DAY)
+
+    assert blamed(shop.told) == {}
+    assert shop.rule("performance.dry-without-cart")["checked"] == 0
+    assert "states" not in shop.told["inventory"]
+
+
+def test_orders_that_are_closed_with_a_cart_too_large_to_be_read_are_not_missed() -> None:
+    shop = Shop()
+    huge = [{"sku": f"shoe-{number}", "quantity": 1, "price": 1, "name": "x" * 300} for number in range(900)]
+    for number in range(120):
+        shop.put(f"s{number}", cartItems=TWO)
+        shop.close(f"s{number}", profileId=f"p{number}", cartItems=huge, call={"answer": Answer(200, b"{}")})
+    shop.wait(DAY)
+
+    assert blamed(shop.told) == {}
+    assert shop.rule("session.never-closed")["checked"] == shop.rule("profiles.missing")["checked"] == 0
+
+
+def test_states_are_listed_as_they_were_sent() -> None:
+    shop = Shop()
+    for sent in ({}, {"state": "open"}, {"state": "shut"}, {"state": 7}, {"state": "closed"}):
+        shop.put("s", **sent)
+
+    states = {name: row[0] for name, row in shop.told["inventory"]["states"].items()}
+    assert states == {"(none)": 1, "open": 1, "(not a state)": 2, "closed": 1}

@@ -49,6 +49,7 @@ class Facts:
         "status",
         "testing",
         "timeline",
+        "unread",
         "upstream",
         "wanted",
         "whole",
@@ -73,6 +74,8 @@ class Facts:
         self.effect_types: frozenset[str] = frozenset()
         self.query = _query(call.target)
         self.document = _document(call.body)
+        # It is large, compressed or no JSON: what it does not seem to have may well be in it.
+        self.unread = bool(call.body) and self.document is _NOTHING
         self._read_body()
 
     def _read_body(self) -> None:

@@ -39,8 +39,8 @@ def notes(facts: Facts) -> Iterator[Note]:
     entity = _ENTITIES.get(facts.operation)
     if entity is not None:
         yield from _attributes(entity, facts.content)
-    if facts.operation in SESSION_PUTS and not facts.dry:
-        yield Note("states", facts.state if facts.state in _STATES else "(no state)")
+    if facts.operation in SESSION_PUTS and not facts.dry and not facts.unread:
+        yield Note("states", _state(facts))
     if facts.event:
         yield Note("events", names.name(facts.event))
     if facts.status >= 400 and facts.upstream:
@@ -49,7 +49,12 @@ def notes(facts: Facts) -> Iterator[Note]:
         yield from _effects(facts)
 
 
-_STATES = frozenset({"open", "closed", "cancelled", "partially_returned"})
+def _state(facts: Facts) -> str:
+    state = facts.content.get("state", "(none)")
+    return state if state in _STATES else "(not a state)"
+
+
+_STATES = ("(none)", "open", "closed", "cancelled", "partially_returned")
 
 
 def _attributes(entity: str, content: Mapping[str, Any]) -> Iterator[Note]:

@@ -37,7 +37,7 @@ class Session:
     __slots__ = (
         "accepted",
         "base",
-        "bearings",
+        "blind",
         "born",
         "carts",
         "changes",
@@ -64,8 +64,8 @@ class Session:
         self.changes = 0  # of its profile, to another known one
         self.accepted: frozenset[str] = frozenset()  # coupons, while open
         self.effects: frozenset[str] = frozenset()  # lasting ones
+        self.blind = False  # an update of it could not be read
         self.evaluated = -CUT  # when its last evaluation ended
-        self.bearings = ""  # the operation of that
         self.window = moment  # when its burst of updates began
         self.count = 0  # of that
         self.carts: tuple[str, ...] = ()  # different ones, of that
@@ -159,7 +159,9 @@ class Past:
             _bound(self.refused, FINGERPRINTS)
         if facts.dry or not facts.upstream:
             return
-        if facts.succeeded:
+        if facts.succeeded and facts.unread:
+            self._learn_blindly(facts)
+        elif facts.succeeded:
             self._learn_session(facts)
             self._learn_profile(facts)
             self._learn_imports(facts)
@@ -178,7 +180,7 @@ class Past:
             session = self._begin(facts)
         self._sessions.move_to_end(facts.session)
         session.last = facts.ended
-        session.evaluated, session.bearings = facts.ended, facts.operation
+        session.evaluated = facts.ended
         session.state = _state_after(facts, session.state)
         session.closed |= session.state == "closed"
         if facts.profile and facts.profile != session.profile:
@@ -187,6 +189,12 @@ class Past:
         self._learn_burst(facts, session)
         self._learn_effects(facts, session)
         self._learn_count(facts, session, written=int(facts.sent))
+
+    def _learn_blindly(self, facts: Facts) -> None:
+        session = self.session(facts)
+        if session is not None and facts.operation in _SESSION_WRITES:
+            session.blind, session.last, session.state = True, facts.ended, ""
+            self._learn_count(facts, session, written=int(facts.sent))
 
     def _begin(self, facts: Facts) -> Session:
         self.seen += 1

@@ -594,6 +594,91 @@ def just_calls(shop: Shop) -> None:
     shop.orders(5)
 
 
+# --- more look-alikes ---------------------------------------------------------------------------------------------
+
+
+def php_of_talon_one(shop: Shop) -> None:
+    for agent in ("OpenAPI-Generator/26.04/php", "Symfony HttpClient (Curl)"):
+        opens_each_time({"User-Agent": agent})(shop)
+
+
+def asks_in_parallel_what_is_not_there(shop: Shop) -> None:
+    """Four parts of a page ask at once, before any of them knows that it is not found."""
+    shop.orders(20)
+    shop.gap = -TOOK
+    for number in range(10):
+        shop.wait(3 + TOOK)
+        for _ in range(4):
+            shop.call("GET", f"/v3/events/order-{number}", answer=Answer(404, b"{}"))
+
+
+def events_with_ids(shop: Shop) -> None:
+    """POST /v3/events: the id says what is the same, and Talon.One refuses it."""
+    for number in range(20):
+        shop.put(f"s{number}", profileId=f"p{number}")
+        shop.gap = -TOOK / 2
+        for answer in (Answer(200, b"{}"), Answer(200, b"{}"), Answer(409, b'{"message": "already exists"}')):
+            body = {"profileId": f"p{number}", "type": "bought", "integrationId": f"e{number}"}
+            shop.call("POST", "/v3/events", body, answer=answer)
+        shop.gap = 3.0
+
+
+def reads_after(read: str, update: Callable[[Shop, str], object]) -> Script:
+    def script(shop: Shop) -> None:
+        for number in range(30):
+            shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+            shop.gap = 0.05
+            update(shop, f"{number}")
+            shop.gap = 3.0
+            shop.call("GET", read.format(number), answer=Answer(200, b"{}"))
+
+    return script
+
+
+def updates_a_profile(shop: Shop, number: str) -> None:
+    shop.call("PUT", f"/v2/customer_profiles/p{number}", {"attributes": {"Language": "de"}})
+
+
+def reopens(shop: Shop, number: str) -> None:
+    shop.close(f"s{number}")
+    shop.call("PUT", f"/v2/customer_sessions/s{number}/reopen")
+
+
+def tells_a_silent_event(shop: Shop, number: str) -> None:
+    body = {"profileId": f"p{number}", "type": "viewed", "attributes": {}}
+    shop.call("POST", "/v2/events", body)
+
+
+def updates_a_session(shop: Shop, number: str) -> None:
+    shop.put(f"s{number}", profileId=f"p{number}", couponCodes=[])
+
+
+def loses_answers(shop: Shop) -> None:
+    """Updates that time out, and were carried out all the same."""
+    for number in range(30):
+        wanted = ("customerSession",)
+        shop.put(f"s{number}", wanted=wanted, profileId=f"p{number}", cartItems=TWO)
+        shop.deployment.answer("PUT", f"/v2/customer_sessions/s{number}", b'{"customerSession": {}}')
+        shop.put(f"s{number}", call={"fails": "timeout"})
+        shop.put(f"s{number}", wanted=wanted, couponCodes=[])
+
+
+PROFILE = "/v1/customer_profiles/p{}/inventory?profile=true"
+COUPONS = "/v1/customer_profiles/p{}/inventory?profile=true&coupons=true"
+POINTS = "/v1/loyalty_programs/1/profile/p{}/points"
+MORE: tuple[tuple[str, Script], ...] = (
+    ("connections.callers", php_of_talon_one),
+    ("errors.not-handled", asks_in_parallel_what_is_not_there),
+    ("events.double", events_with_ids),
+    ("performance.avoidable-get", reads_after(PROFILE, updates_a_profile)),
+    ("performance.avoidable-get", reads_after("/v2/customer_sessions/s{}", reopens)),
+    ("performance.avoidable-get", reads_after(PROFILE, tells_a_silent_event)),
+    ("performance.avoidable-get", reads_after(POINTS, updates_a_session)),
+    ("performance.dry-without-cart", dry(cartItems=[])),
+    ("connections.bypass", loses_answers),
+)
+
+
 CASES: dict[str, Case] = {
     "callers.browser": Case("problem", a_web_page, a_backend_that_copies, lambda: Shop(clients__allow_browsers="true")),
     "callers.copied-headers": Case(
@@ -693,6 +778,27 @@ def test_a_shop_that_looks_alike_is_not_blamed(name: str) -> None:
     assert blamed(shop.told) == {}
     if CASES[name].verdict == "advice":
         assert shop.rule(name)["verdict"] in ("ok", "unseen")
+
+
+@pytest.mark.parametrize(("name", "script"), MORE)
+def test_nor_is_any_of_these_blamed(name: str, script: Script) -> None:
+    shop = Shop()
+
+    script(shop)
+
+    assert blamed(shop.told) == {}
+    assert shop.rule(name)["verdict"] in ("ok", "unseen"), shop.rule(name)
+
+
+def test_a_read_is_named_by_what_would_have_saved_it() -> None:
+    shop = Shop()
+    reads_after(COUPONS, updates_a_session)(shop)
+    reads_after(COUPONS, updates_a_profile)(shop)
+
+    found = shop.rule("performance.avoidable-get")
+
+    assert found["verdict"] == "warning"
+    assert {name: row[0] for name, row in found["names"].items()} == {"customerProfile, coupons": 30}
 
 
 # --- calls that were not looked at ---

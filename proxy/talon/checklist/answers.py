@@ -105,8 +105,9 @@ def unhandled(handled: frozenset[str]) -> Rule:
 def _repeated(facts: Facts, past: Past) -> Outcome:
     if facts.status not in (400, 404) or not facts.upstream:
         return None
-    count, last = past.refused.get(facts.fingerprint(), (0, 0.0))
-    return BROKEN if count >= REPEATED - 1 and facts.started - last <= AGAIN else PASSED
+    count, since = past.refused.get(facts.fingerprint(), (0, 0.0))
+    # Calls that began before the refusal did not know of it.
+    return BROKEN if count >= REPEATED - 1 and 0.0 <= facts.started - since <= AGAIN else PASSED
 
 
 def _refused(facts: Facts, _: Past) -> Outcome:
@@ -141,13 +142,13 @@ def _opening(facts: Facts) -> float:
 
 
 def _kept(facts: Facts, _: Past) -> Outcome:
-    if facts.caller.family in _ONE_CALL_EACH:
+    if facts.caller.family.startswith(_ONE_CALL_EACH):
         return None  # a process of its own for each visit: one connection each by nature
     return Finding(facts.caller.family) if facts.timeline.opens else PASSED
 
 
 # PHP-FPM keeps nothing from one visit to the next; so do a shell's programs.
-_ONE_CALL_EACH = frozenset({"GuzzleHttp", "PHP", "SDK php", "Symfony HttpClient", "curl", "Wget"})
+_ONE_CALL_EACH = ("GuzzleHttp", "PHP", "SDK php ", "Symfony", "curl", "Wget")
 
 
 def _bypassed(facts: Facts, past: Past) -> Outcome:

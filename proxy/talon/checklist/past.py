@@ -23,7 +23,7 @@ SAME_CART = 600.0  # seconds
 
 SESSION_PUTS = frozenset({"updateCustomerSessionV2", "updateCustomerSession"})
 EVENT_POSTS = frozenset({"trackEventV2", "trackEventV3", "trackEvent"})
-RETURNS, REOPEN = "returnCartItems", "reopenCustomerSession"
+RETURNS, REOPEN, PROFILE_PUT = "returnCartItems", "reopenCustomerSession", "updateCustomerProfileV2"
 # Effects that nothing takes back (facts §6), and that are more than something to show.
 LASTING = frozenset({"couponCreated", "referralCreated", "updateAttribute", "reserveCoupon"})
 _MOST_COUPONS, _MOST_EVENTS, _MOST_CARTS, _MOST_IDS = 8, 4, 8, 4
@@ -37,6 +37,7 @@ class Session:
     __slots__ = (
         "accepted",
         "base",
+        "bearings",
         "blind",
         "born",
         "carts",
@@ -65,7 +66,8 @@ class Session:
         self.accepted: frozenset[str] = frozenset()  # coupons, while open
         self.effects: frozenset[str] = frozenset()  # lasting ones
         self.blind = False  # an update of it could not be read
-        self.evaluated = -CUT  # when its last evaluation ended
+        self.evaluated = -CUT  # when its last update ended
+        self.bearings = ""  # the operation of that, where its answer can bring what is asked for
         self.window = moment  # when its burst of updates began
         self.count = 0  # of that
         self.carts: tuple[str, ...] = ()  # different ones, of that
@@ -78,14 +80,15 @@ class Session:
 class Profile:
     """What is remembered of one."""
 
-    __slots__ = ("carts", "evaluated", "events", "last", "sessions")
+    __slots__ = ("bearings", "carts", "evaluated", "events", "last", "sessions")
 
     def __init__(self, moment: float) -> None:
         self.last = moment
         self.sessions: dict[str, float] = {}  # the last ones, and when each was last named
         self.carts: dict[str, tuple[tuple[str, ...], float]] = {}  # sessions by cart, and since when
         self.events: dict[str, tuple[float, str, bool]] = {}  # by type: end, fingerprint, and whether its caller stayed
-        self.evaluated = -CUT
+        self.evaluated = -CUT  # as of a session
+        self.bearings = ""
 
     def shares(self, session: str) -> bool:
         """Whether so many other sessions named it lately that it is nobody's."""
@@ -111,7 +114,8 @@ class Past:
         self._forgotten = forgotten
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
-        self.refused: OrderedDict[str, tuple[int, float]] = OrderedDict()  # by fingerprint: how often, the last time
+        # By fingerprint: how often in a row, and when the first refusal of the last time came.
+        self.refused: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self.cut: OrderedDict[str, float] = OrderedDict()  # by fingerprint: when the caller left
         self.counts: OrderedDict[str, Count] = OrderedDict()  # by session
         self.imports: tuple[float, int] = (0.0, 0)  # closed sessions in a row: since when, how many
@@ -153,11 +157,8 @@ class Past:
             self.cut[facts.fingerprint()] = facts.ended
             _bound(self.cut, FINGERPRINTS)
         if facts.status in (400, 404) and facts.upstream:
-            fingerprint = facts.fingerprint()
-            count, last = self.refused.pop(fingerprint, (0, 0.0))
-            self.refused[fingerprint] = (count + 1 if facts.ended - last <= AGAIN else 1, facts.ended)
-            _bound(self.refused, FINGERPRINTS)
-        if facts.dry or not facts.upstream:
+            self._learn_refusal(facts)
+        if facts.dry:
             return
         if facts.succeeded and facts.unread:
             self._learn_blindly(facts)
@@ -167,9 +168,18 @@ class Past:
             self._learn_imports(facts)
             if facts.operation in EVENT_POSTS:
                 self._learn_event(facts)
-        elif facts.status >= 500 and (session := self.session(facts)) is not None:
-            session.doubts += 1
+        elif facts.status >= 500 and facts.sent and (session := self.session(facts)) is not None:
+            session.doubts += facts.timeline.tries  # each may have been carried out, whoever made the answer
         self._forget(facts.ended)
+
+    def _learn_refusal(self, facts: Facts) -> None:
+        fingerprint = facts.fingerprint()
+        count, since = self.refused.pop(fingerprint, (0, 0.0))
+        if facts.started >= since:
+            # It knew of the refusal before it. Those that were sent at the same time count as one.
+            count, since = count + 1 if facts.started - since <= AGAIN else 1, facts.ended
+        self.refused[fingerprint] = (count, since)
+        _bound(self.refused, FINGERPRINTS)
 
     def _learn_session(self, facts: Facts) -> None:
         if not facts.session or facts.operation not in _SESSION_WRITES:
@@ -180,7 +190,7 @@ class Past:
             session = self._begin(facts)
         self._sessions.move_to_end(facts.session)
         session.last = facts.ended
-        session.evaluated = facts.ended
+        session.evaluated, session.bearings = facts.ended, _bearings(facts)
         session.state = _state_after(facts, session.state)
         session.closed |= session.state == "closed"
         if facts.profile and facts.profile != session.profile:
@@ -224,7 +234,7 @@ class Past:
         count = facts.update_count
         if session.base >= 0:
             session.writes += written
-            session.doubts += facts.timeline.tries > 1
+            session.doubts += max(facts.timeline.tries - 1, 0)
         elif count is not None:
             session.base, session.writes = count - written, written
         if count is None or session.base < 0:
@@ -246,7 +256,7 @@ class Past:
         self._profiles.move_to_end(known)
         profile.last = facts.ended
         if facts.operation in _EVALUATING:
-            profile.evaluated = facts.ended
+            profile.evaluated, profile.bearings = facts.ended, _bearings(facts)
         if facts.session and session is not None:
             _learn_share(profile, facts)
             _learn_cart(profile, facts, session)
@@ -270,7 +280,7 @@ class Past:
             and facts.cart
         ):
             self.imports = _counted(self.imports, facts.ended)
-        if facts.operation == "updateCustomerProfileV2":
+        if facts.operation == PROFILE_PUT:
             self.singles = _counted(self.singles, facts.ended)
 
     def _forget(self, now: float) -> None:
@@ -283,7 +293,7 @@ class Past:
 
 
 _SESSION_WRITES = SESSION_PUTS | {RETURNS, REOPEN}
-_EVALUATING = _SESSION_WRITES | EVENT_POSTS | {"updateCustomerProfileV2"}
+_EVALUATING = _SESSION_WRITES | EVENT_POSTS | {PROFILE_PUT}
 
 
 def _state_after(facts: Facts, before: str) -> str:
@@ -297,6 +307,12 @@ def _state_after(facts: Facts, before: str) -> str:
         return told
     # SDKs send `open` unasked, and a session that is closed would have refused it: it was reopened elsewhere.
     return facts.state if facts.state != "partially_returned" else before
+
+
+def _bearings(facts: Facts) -> str:
+    """Give the operation of an update, where `responseContent` is good for something: not in an answer without body."""
+    silent = facts.status == 204 or (facts.operation == PROFILE_PUT and not facts.query.get("runRuleEngine"))
+    return "" if silent else facts.operation
 
 
 def _learn_share(profile: Profile, facts: Facts) -> None:

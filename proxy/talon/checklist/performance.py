@@ -1,9 +1,9 @@
 """Rules of performance: calls that need not be made, parameters that do nothing; events; parallel updates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from proxy.talon.checklist.facts import Facts
-from proxy.talon.checklist.past import BURST, EVENT_POSTS, REOPEN, RETURNS, SESSION_PUTS, SOON, Past
+from proxy.talon.checklist.past import BURST, EVENT_POSTS, PROFILE_PUT, REOPEN, RETURNS, SESSION_PUTS, SOON, Past
 from proxy.talon.checklist.rule import (
     BROKEN,
     CONTENT,
@@ -20,32 +20,55 @@ from proxy.talon.checklist.rule import (
 
 PREVIEWS, PREVIEWED_CARTS = 10, 5  # updates of one session, and different carts in them, within `BURST`
 EQUAL_WITHIN = 2.0  # seconds
-# What a read brings that `responseContent` of the update before it would have brought (facts §12).
+_SESSION_PUT, _EVENT, _EVENT_V3 = "updateCustomerSessionV2", "trackEventV2", "trackEventV3"
+# What an update answers if `responseContent` asks for it (facts §12), and which reads that saves.
+CONTENT_OF: Mapping[str, frozenset[str]] = {
+    "customerSession": frozenset({_SESSION_PUT, RETURNS}),
+    "customerProfile": frozenset({_SESSION_PUT, RETURNS, PROFILE_PUT, _EVENT, _EVENT_V3}),
+    "loyalty": frozenset({_SESSION_PUT, RETURNS, PROFILE_PUT, _EVENT, _EVENT_V3}),
+    "coupons": frozenset({_SESSION_PUT, RETURNS}),
+    "referral": frozenset({_SESSION_PUT, RETURNS}),
+    "awardedGiveaways": frozenset({_SESSION_PUT, PROFILE_PUT, _EVENT, _EVENT_V3}),
+    "achievements": frozenset({_SESSION_PUT, PROFILE_PUT, _EVENT}),
+}
 AVOIDABLE: Mapping[str, str] = {
     "getCustomerSession": "customerSession",
-    "getCustomerInventory": "customerProfile",
     "getLoyaltyBalances": "loyalty",
-    "getLoyaltyProgramProfilePoints": "loyalty",
     "getCustomerAchievements": "achievements",
 }
-_PROFILE_PUT = frozenset({"updateCustomerProfileV2"})
+INVENTORY = "getCustomerInventory"
+_OF_INVENTORY: Mapping[str, str] = {
+    "profile": "customerProfile",
+    "loyalty": "loyalty",
+    "coupons": "coupons",
+    "referrals": "referral",
+    "giveaways": "awardedGiveaways",
+    "achievements": "achievements",
+}
+_PROFILE_PUT = frozenset({PROFILE_PUT})
 _ORDERED = SESSION_PUTS | EVENT_POSTS | _PROFILE_PUT | {RETURNS, REOPEN}
 
 
 def _avoidable(facts: Facts, past: Past) -> Outcome:
     if not facts.succeeded:
         return None
-    if facts.operation == "getCustomerSession":
-        session = past.session(facts)
-        evaluated = session.evaluated if session is not None else None
-    else:
-        profile = past.profile(facts)
-        evaluated = profile.evaluated if profile is not None else None
-    if evaluated is None:
+    known = past.session(facts) if facts.operation == "getCustomerSession" else past.profile(facts)
+    if known is None:
         return None
     # Not one that began while the write was under way: that is somebody else's.
-    soon = 0.0 <= facts.started - evaluated <= SOON
-    return Finding(AVOIDABLE[facts.operation], facts.ended - facts.started) if soon else PASSED
+    if not 0.0 <= facts.started - known.evaluated <= SOON:
+        return PASSED
+    wanted = _read(facts)
+    if not wanted or any(known.bearings not in CONTENT_OF[content] for content in wanted):
+        return None  # the update could not have answered it
+    return Finding(", ".join(wanted), facts.ended - facts.started)
+
+
+def _read(facts: Facts) -> Sequence[str]:
+    """Give what a read brings, as `responseContent` calls it."""
+    if facts.operation == INVENTORY:
+        return [content for flag, content in _OF_INVENTORY.items() if facts.query.get(flag)]
+    return [AVOIDABLE[facts.operation]]
 
 
 def _previews(facts: Facts, past: Past) -> Outcome:
@@ -61,7 +84,8 @@ def _previews(facts: Facts, past: Past) -> Outcome:
 def _dry_without_cart(facts: Facts, _: Past) -> Outcome:
     if not facts.dry:
         return None
-    return PASSED if facts.cart else BROKEN
+    # An empty cart is one too, if it is sent.
+    return PASSED if isinstance(facts.content.get("cartItems"), list) else BROKEN
 
 
 def _profile_dry(facts: Facts, _: Past) -> Outcome:
@@ -84,6 +108,8 @@ def _double_event(facts: Facts, past: Past) -> Outcome:
     profile = past.profile(facts)
     if facts.dry or not facts.event or facts.caller.idempotent:
         return None
+    if facts.operation == _EVENT_V3:
+        return PASSED  # it has an id, by which Talon.One knows that it comes again
     before = profile.events.get(facts.digest(facts.event.encode())) if profile is not None else None
     if before is None:
         return PASSED
@@ -115,7 +141,7 @@ RULES = (
         'Ask for it in the update: `"responseContent": ["customerSession"]`; `talon-proxy checklist avoidable` tells'
         " which.",
         CONTENT,
-        operations=frozenset(AVOIDABLE),
+        operations=frozenset(AVOIDABLE) | {INVENTORY},
         look=_avoidable,
         tolerated=0.05,
         times=5,

@@ -7,11 +7,12 @@ import logging
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from proxy.credentials import Credentials
-from proxy.observe.checklist import Checklist, Handle
+from proxy.observe.checklist import EXAMPLES, GROUPS, Checklist, Handle, Tally
 from proxy.observe.hashes import Hashes
 from proxy.observe.metrics import Checked
 from proxy.observe.observers import Observer
@@ -20,6 +21,8 @@ from proxy.talon.checklist import verdicts
 from proxy.talon.checklist.answers import EFFECT_TYPES, OTHER
 from proxy.talon.checklist.examiner import Examiner
 from proxy.talon.checklist.facts import key_of
+from proxy.talon.checklist.names import request_id
+from proxy.talon.checklist.past import Session
 from proxy.talon.checklist.rule import Verdict
 from proxy.talon.checklist.table import table
 from proxy.talon.routes import Routes
@@ -49,6 +52,7 @@ class Checking:
         self._redact = redact
         self._conflicts_avoided = conflicts_avoided
         self._now = now
+        self._clock = clock
         self._calibration = hashes.hash("")  # proxies that hash alike have it in common
         self._settings = settings
         self._rules = table(settings.checklist.effects_handled)
@@ -94,8 +98,9 @@ class Checking:
 
     def record(self) -> Mapping[str, Any]:
         """Give what was counted, so that it can be added to what others did."""
-        tallies = {name: self._tally(name) for name in self.counts.tallies}
-        self._add_sessions(tallies, self._examiner.ended() + self._examiner.living())
+        tallies = {name: self._shown(tally) for name, tally in self.counts.tallies.items()}
+        for name, passed, broken in self._examiner.living():
+            verdicts.add(tallies.setdefault(name, verdicts.empty_tally()), self._standing(passed, broken))
         return {
             **self._evidence(tallies),
             "hashes": self._calibration,
@@ -104,8 +109,19 @@ class Checking:
             "effects_handled": list(self._settings.checklist.effects_handled),
         }
 
-    def _tally(self, name: str) -> dict[str, Any]:
-        told = self.counts.tally(name).as_json()
+    def _standing(self, passed: int, broken: Sequence[Session]) -> dict[str, Any]:
+        """Count sessions that are not over; there may be thousands."""
+        tally = Tally()
+        tally.checked, tally.broken = passed + len(broken), len(broken)
+        tally.groups = dict(Counter(session.who for session in broken).most_common(GROUPS))
+        if broken:
+            ahead = self._now() - self._clock()  # of the clock
+            tally.first, tally.last = ahead + broken[0].last, ahead + broken[-1].last
+            tally.examples.extend(filter(None, (request_id(session.request_id) for session in broken[-EXAMPLES:])))
+        return self._shown(tally)
+
+    def _shown(self, tally: Tally) -> dict[str, Any]:
+        told = tally.as_json()
         # A caller's own id is kept, whatever it holds.
         return {**told, "examples": [self._redact(example) for example in told["examples"]]}
 
@@ -156,7 +172,6 @@ class Checking:
         }
         for name, tally in self.counts.tallies.items():
             tallies[name] = {"checked": tally.checked, "broken": tally.broken}
-        self._add_sessions(tallies, self._examiner.ended())
         effects = dict.fromkeys((*sorted(EFFECT_TYPES), OTHER), 0)
         for name, row in self.counts.inventory.get("effects", {}).items():
             effects[name if name in EFFECT_TYPES else OTHER] += int(row[0])
@@ -167,17 +182,10 @@ class Checking:
             {"full": self.counts.dropped, "thinned": self.counts.thinned},
         )
 
-    @staticmethod
-    def _add_sessions(tallies: dict[str, Any], sessions: Mapping[tuple[str, bool], int]) -> None:
-        for (name, broken), count in sessions.items():
-            tally = tallies.setdefault(name, verdicts.empty_tally())
-            tally["checked"] += count
-            tally["broken"] += count if broken else 0
-
     def _tell(self, name: str) -> bool:
         """Log that a rule is broken, where that deserves more than advice."""
         rules = [rule for rule in self._rules if rule.id == name]
-        found = verdicts.judged(self._evidence({name: self._tally(name)}), rules)["rules"][0]
+        found = verdicts.judged(self._evidence({name: self._shown(self.counts.tally(name))}), rules)["rules"][0]
         if Verdict(found["verdict"]).severity < 2:
             return False
         told = ("verdict", "checked", "broken", "share", "text", "remedy")

@@ -493,6 +493,24 @@ def test_the_log_has_a_line_for_a_rule_and_hour(caplog: pytest.LogCaptureFixture
     assert "shop.example" not in f"{lines}"
 
 
+def test_the_log_tells_of_what_sessions_show_when_they_are_over(caplog: pytest.LogCaptureFixture) -> None:
+    shop = Shop()
+    for number in range(120):
+        shop.put(f"s{number}", cartItems=TWO)
+    shop.wait(DAY)
+    for number in range(90):
+        shop.put(f"later-{number}", profileId=f"p{number}", cartItems=TWO)
+
+    lines = {record.__dict__["fields"]["rule"]: record.__dict__["fields"] for record in caplog.records}
+    assert {name: line["verdict"] for name, line in lines.items()} == {
+        "session.never-closed": "problem",
+        "profiles.missing": "warning",
+    }
+    assert shop.rule("session.never-closed")["groups"] == [
+        ["default", "updateCustomerSessionV2", "SDK python 26", 210],
+    ]
+
+
 def test_metrics_have_every_rule_and_every_type_of_effect_from_the_start() -> None:
     checked = Shop().checking.checked()
 

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.simulator.operations import Answer
 from proxy.talon.checklist.table import IDS, RULES
-from tests.checklist_shop import DAY, HANDLED, SDK, TOOK, TWO, Deployment, Shop, blamed, rule_of
+from tests.checklist_shop import BEGAN, DAY, HANDLED, SDK, TOOK, TWO, Deployment, Shop, blamed, rule_of
 
 CREATES_COUPONS = """
 [[campaigns]]
@@ -761,6 +761,9 @@ def test_a_shop_that_breaks_the_rule_is_told_so(name: str) -> None:
     found = shop.rule(name)
     assert found["verdict"] == case.verdict, found
     assert found["broken"] > 0
+    if found["counted"]:
+        assert BEGAN <= found["first"] <= found["last"] <= BEGAN + shop.now
+        assert found["examples"] != [] != found["groups"], "who, and what to search the log for"
     assert name in shop.told["fixes"] or found["verdict"] == "advice" or len(blamed(shop.told)) > 1
 
 

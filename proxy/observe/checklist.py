@@ -34,7 +34,10 @@ _Entry = tuple[Call, Reply | None, bool]
 
 
 class Look(Protocol):
-    """What came of looking at a call. `broken`: rule, which of several things, and seconds that it cost."""
+    """What came of looking at a call. `broken`: rule, which of several things, and seconds that it cost.
+
+    `ended`: looks at what is over with it.
+    """
 
     @property
     def application(self) -> str: ...  # noqa: D102
@@ -50,6 +53,8 @@ class Look(Protocol):
     def broken(self) -> Sequence[tuple[str, str, float]]: ...  # noqa: D102
     @property
     def notes(self) -> Sequence[tuple[str, str, float]]: ...  # noqa: D102
+    @property
+    def ended(self) -> Sequence["Look"]: ...  # noqa: D102
 
 
 class Looker(Protocol):
@@ -289,6 +294,8 @@ class Checklist:
                 tally.tell_at = moment + (HOUR if self._tell(rule) else AGAIN)
         for kind, name, seconds in look.notes:
             _count(self.inventory.setdefault(kind, {}), name, seconds, moment)
+        for ended in look.ended:
+            self._count(ended)
 
     def tally(self, rule: str) -> Tally:
         """Give the counts of a rule."""

@@ -3,8 +3,7 @@
 It is not the hot path: whoever calls it does so after the answer, for as many calls as there is time for.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.errors import ProxyError
@@ -19,7 +18,10 @@ from proxy.talon.routes import Route, Routes
 
 
 class Looked(NamedTuple):
-    """What came of a look. `broken`: rule, which of several things, and seconds that it cost."""
+    """What came of a look. `broken`: rule, which of several things, and seconds that it cost.
+
+    `ended`: looks at sessions that are over since.
+    """
 
     application: str
     operation: str
@@ -28,6 +30,7 @@ class Looked(NamedTuple):
     passed: Sequence[str]
     broken: Sequence[tuple[str, str, float]]
     notes: Sequence[Note]
+    ended: Sequence["Looked"] = ()
 
 
 class Examiner:
@@ -45,7 +48,7 @@ class Examiner:
         """`digest` is a keyed hash; `excused` tells which `Authorization` values a caller may well bring."""
         self.past = Past(self._over)
         self._digest = digest
-        self._ended: Counter[tuple[str, bool]] = Counter()  # of sessions that are over: rule, and was it broken
+        self._ended: list[Looked] = []  # sessions that are over, to be told with the next look
         self.follow(rules, routes, excused=excused, testing=testing)
 
     def __repr__(self) -> str:
@@ -83,7 +86,8 @@ class Examiner:
         met += [Note("avoidable", f"{call.operation}: {name}", took) for rule, name, took in broken if rule == _AVOIDS]
         self.past.learn(facts)
         shown = names.request_id(call.request_id)
-        return Looked(call.application, call.operation, found.family, shown, passed, broken, met)
+        ended, self._ended = self._ended, []
+        return Looked(call.application, call.operation, found.family, shown, passed, broken, met, ended)
 
     def missed(self) -> None:
         """Calls were not shown: nobody is blamed for what they may have done right."""
@@ -116,21 +120,20 @@ class Examiner:
     # --- sessions that are over, and those that are not ---
 
     def _over(self, session: Session) -> None:
-        self._ended.update(self._of_session(session))
+        self._ended.append(self._look_at(session))
 
-    def _of_session(self, session: Session) -> Iterable[tuple[str, bool]]:
+    def _look_at(self, session: Session) -> Looked:
+        outcomes = [(name, ask(session)) for name, ask in self._ends]
+        passed = [name for name, outcome in outcomes if outcome is PASSED]
+        broken = [(name, *outcome) for name, outcome in outcomes if isinstance(outcome, Finding)]
+        return Looked(*session.who, names.request_id(session.request_id), passed, broken, ())
+
+    def living(self) -> Iterator[tuple[str, int, Sequence[Session]]]:
+        """Give, by rule, how many of the sessions that are not over pass it as they stand, and which break it."""
         for name, ask in self._ends:
-            outcome = ask(session)
-            if outcome is not None:
-                yield name, outcome is not PASSED
-
-    def ended(self) -> Counter[tuple[str, bool]]:
-        """Give, of sessions that are over, by rule and whether they broke it, how many."""
-        return self._ended
-
-    def living(self) -> Counter[tuple[str, bool]]:
-        """Give the same of those that are not, as they stand."""
-        return Counter(one for session in self.past.living() for one in self._of_session(session))
+            outcomes = [(session, ask(session)) for session in self.past.living()]
+            broken = [session for session, outcome in outcomes if isinstance(outcome, Finding)]
+            yield name, sum(outcome is PASSED for _, outcome in outcomes), broken
 
     @property
     def sessions(self) -> int:

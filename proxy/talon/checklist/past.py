@@ -50,7 +50,9 @@ class Session:
         "last",
         "profile",
         "profile_before",
+        "request_id",
         "state",
+        "who",
         "window",
         "writes",
     )
@@ -60,6 +62,8 @@ class Session:
         self.state = state
         self.closed = state == "closed"  # ever
         self.last = moment
+        self.who = ("", "", "")  # of its last update: Application, operation, caller
+        self.request_id = b""  # of that
         self.profile = ""
         self.profile_before = ""
         self.changes = 0  # of its profile, to another known one
@@ -190,6 +194,10 @@ class Past:
             session = self._begin(facts)
         self._sessions.move_to_end(facts.session)
         session.last = facts.ended
+        session.who, session.request_id = (
+            (facts.application, facts.operation, facts.caller.family),
+            facts.call.request_id,
+        )
         session.evaluated, session.bearings = facts.ended, _bearings(facts)
         session.state = _state_after(facts, session.state)
         session.closed |= session.state == "closed"

@@ -43,7 +43,7 @@ def merged(records: Sequence[Json]) -> Json:
     alike = len({record.get("hashes") for record in records}) == 1
     for number, record in enumerate(records):
         for name, tally in record["tallies"].items():
-            _add_tally(tallies.setdefault(name, empty_tally()), tally)
+            add(tallies.setdefault(name, empty_tally()), tally)
         for kind, rows in record["inventory"].items():
             _add_rows(inventory.setdefault(kind, {}), rows)
         for session, row in record["counts"].items():
@@ -66,7 +66,8 @@ def empty_tally() -> dict[str, Any]:
     return {"checked": 0, "broken": 0, "first": None, "last": None, "groups": [], "examples": [], "names": {}}
 
 
-def _add_tally(to: dict[str, Any], more: Json) -> None:
+def add(to: dict[str, Any], more: Json) -> None:
+    """Add counts of a rule to others."""
     to["checked"] += more["checked"]
     to["broken"] += more["broken"]
     to["first"] = _least(to["first"], more["first"])

@@ -23,6 +23,7 @@ from proxy.talon.checklist.examiner import Examiner
 from proxy.talon.checklist.facts import key_of
 from proxy.talon.checklist.names import request_id
 from proxy.talon.checklist.past import Session
+from proxy.talon.checklist.records import FORMAT
 from proxy.talon.checklist.rule import Verdict
 from proxy.talon.checklist.table import table
 from proxy.talon.routes import Routes
@@ -53,6 +54,7 @@ class Checking:
         self._conflicts_avoided = conflicts_avoided
         self._now = now
         self._clock = clock
+        self._began = clock()
         self._calibration = hashes.hash("")  # proxies that hash alike have it in common
         self._settings = settings
         self._rules = table(settings.checklist.effects_handled)
@@ -106,7 +108,6 @@ class Checking:
             "hashes": self._calibration,
             "replies": self.counts.replies,
             "inventory": dict(self.counts.rows()),
-            "effects_handled": list(self._settings.checklist.effects_handled),
         }
 
     def _standing(self, passed: int, broken: Sequence[Session]) -> dict[str, Any]:
@@ -128,12 +129,13 @@ class Checking:
     def _evidence(self, tallies: dict[str, Any]) -> Mapping[str, Any]:
         """Give what verdicts rest on."""
         return {
-            "format": verdicts.FORMAT,
+            "format": FORMAT,
             "taken": self._now(),
             "proxies": [self._proxy()],
             "tallies": tallies,
             "counts": self._examiner.counts(),
             "acknowledged": dict(self._settings.checklist.acknowledged),
+            "effects_handled": list(self._settings.checklist.effects_handled),
         }
 
     def _proxy(self) -> Mapping[str, Any]:
@@ -143,6 +145,7 @@ class Checking:
             "name": _host_name(),
             "version": self._version,
             "since": counts.since,
+            "seconds": round(self._clock() - self._began, 3),  # that clocks set anew do not change
             "looked_at": counts.looked,
             "waiting": counts.waiting,
             "thinned": counts.thinned,

@@ -62,9 +62,8 @@ class Shop:
         self, deployment: Deployment | None = None, *, gap: float = 3.0, hash_key: str = "h" * 32, **environ: str
     ) -> None:
         self.deployment = deployment or Deployment()
-        self.settings: Settings = settings(
-            **{"checklist__replies": "1", "admin__token": "t" * 20, "log__hash_key": hash_key, **environ}
-        )
+        self._given = {"checklist__replies": "1", "admin__token": "t" * 20, "log__hash_key": hash_key}
+        self.settings: Settings = settings(**{**self._given, **environ})
         self.now = 0.0
         self.gap = gap
         self.sent = 0
@@ -85,6 +84,11 @@ class Shop:
             clock=lambda: self.now,
             now=lambda: BEGAN + self.now,
         )
+
+    def follow(self, **environ: str) -> None:
+        """Go on with other settings."""
+        self.settings = settings(**{**self._given, **environ})
+        self.checking.follow(self.settings, routes_of(self.settings), credentials_of(self.settings))
 
     # --- calling ---
 

@@ -81,15 +81,21 @@ async def test_the_admin_port_and_the_command_tell_what_was_found(tmp_path: Path
     assert "none so far" in lists[3].out
     assert "shop.example" not in f"{told}{ended.out}{metrics}"
 
-    file = tmp_path / "now.json"
+    file, other = tmp_path / "now.json", tmp_path / "other.json"
     file.write_text(saved.out)
-    same, alone = await asyncio.gather(
+    record = json.loads(saved.out)
+    record["proxies"][0]["name"] = "other"
+    other.write_text(json.dumps(record))
+    same, both, twice = await asyncio.gather(
         talon_proxy("checklist", "--merge", str(file), "--baseline", str(file), "--fail-on", "warning"),
-        talon_proxy("checklist", "--merge", str(file), str(file), "--fail-on", "warning"),
+        talon_proxy("checklist", "--merge", str(file), str(other), "--fail-on", "warning"),
+        talon_proxy("checklist", "--merge", str(file), str(other), str(file)),
     )
-    assert (same.code, alone.code) == (0, 1), "what the baseline has fails nothing"
-    assert "22 calls" in alone.out
-    assert "of 2 proxies" in alone.out
+    assert (same.code, both.code) == (0, 1), "what the baseline has fails nothing"
+    assert "22 calls" in both.out
+    assert "of 2 proxies" in both.out
+    assert (twice.code, twice.out) == (1, "")
+    assert "is in there 2 times" in twice.err
 
 
 async def test_a_build_waits_until_all_its_calls_have_been_looked_at() -> None:
@@ -133,6 +139,7 @@ async def test_what_is_acknowledged_and_what_is_off(tmp_path: Path) -> None:
         (("--merge", os.devnull), 1, "not JSON"),
         (("--merge", str(ROOT / "tests" / "examples" / "jest" / "package.json")), 1, "not the checklist"),
         (("--least", "0"), 2, "--least"),
+        (("effects", "--format", "junit"), 2, "no JUnit format"),
         (("everything",), 2, "invalid choice"),
     ],
 )

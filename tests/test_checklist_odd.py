@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from proxy.simulator.operations import Answer
+from proxy.talon.checklist.records import check_judged
 from tests.checklist_shop import DAY, SDK, TWO, Shop, blamed
 
 BODIES = (
@@ -32,6 +33,7 @@ ANSWERS = (
     b'{"effects": [{"effectType": "customEffect", "props": {"name": [1]}}], "errors": [{"title": [], "source": 3}]}',
     b'{"customerSession": {"updateCount": -5, "state": 3}, "errors": [{"title": {}, "source": {"pointer": []}}]}',
     b'{"customerSession": {"updateCount": 123456789012345678901234567890}}',
+    b'{"customerSession": {"updateCount": 18446744073709551615}}',
 )
 TARGETS = (
     ("PUT", "/v2/customer_sessions/s"),
@@ -55,6 +57,7 @@ def test_no_body_and_no_answer_is_too_odd_to_be_looked_at(
 
     assert caplog.text == ""
     assert shop.told["proxies"][0]["looked_at"] == len(BODIES) * len(ANSWERS) * 4
+    check_judged(orjson.loads(orjson.dumps(shop.told)))
 
 
 def test_names_stay_short_and_are_names_whatever_is_sent() -> None:

@@ -1,14 +1,19 @@
 """What counts say: samples that are too small, absence, what is tolerated, what is acknowledged; several as one."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from proxy.talon.checklist import document, verdicts
-from proxy.talon.checklist.rule import Point, Rule, Severity
+from proxy.commands import checklist_report as report
+from proxy.commands.checklist import LISTS
+from proxy.talon.checklist import document, records, verdicts
+from proxy.talon.checklist.records import FORMAT, NotARecord
+from proxy.talon.checklist.rule import Point, Rule, Severity, Verdict
 from proxy.talon.checklist.table import RULES, table
-from proxy.talon.checklist.verdicts import NotARecord, judged, merged
+from proxy.talon.checklist.verdicts import judged, merged
 from tests.checklist_shop import DAY, TWO, Deployment, Shop, blamed, rule_of
 
 STRICT = Rule("a.strict", Point.SESSIONS, Severity.PROBLEM, 10, "Text.", "Do.", title="Strict")
@@ -20,16 +25,15 @@ def record(checked: int, broken: int, *, hours: float = 48, sessions: int = 500,
     tally = {**verdicts.empty_tally(), "checked": checked, "broken": broken}
     names = (STRICT.id, LENIENT.id, ABSENT.id)
     proxy = {
+        **dict.fromkeys(("looked_at", "waiting", "thinned", "dropped", "sent", "turned_away", "conflicts_avoided"), 0),
         "name": "a",
         "since": 0.0,
+        "seconds": hours * 3600,
         "sessions": sessions,
-        "sent": 0,
-        "turned_away": 0,
         "hindrances": [],
-        "conflicts_avoided": 0,
     }
     return {
-        "format": verdicts.FORMAT,
+        "format": FORMAT,
         "hashes": "x",
         "taken": hours * 3600,
         "proxies": [proxy],
@@ -37,6 +41,7 @@ def record(checked: int, broken: int, *, hours: float = 48, sessions: int = 500,
         "inventory": {},
         "counts": {},
         "acknowledged": dict.fromkeys(names, why) if why else {},
+        "effects_handled": [],
     }
 
 
@@ -103,11 +108,124 @@ def test_the_most_valuable_fixes_are_the_worst_and_most_frequent() -> None:
     assert list(verdicts.fixes(found)) == ["p-often", "p-rare", "w-often"]
 
 
+def changed(value: Any, path: tuple[Any, ...], new: object) -> Any:
+    """Give a copy with another value at a place of it; `LEFT_OUT`: without the place."""
+    first, *rest = path
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    if rest:
+        copy[first] = changed(value[first], tuple(rest), new)
+    elif new is LEFT_OUT:
+        del copy[first]
+    else:
+        copy[first] = new
+    return copy
+
+
+LEFT_OUT = object()
+ODD: tuple[object, ...] = (LEFT_OUT, None, "x", -1e300, float("nan"), float("inf"), [], [None], {"x": 1}, "a\x01b")
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give every place of a record, one of each list and map."""
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        within = list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+        named = within if path == () or path[-1] == 0 or path[:-1] == ("tallies",) else within[:1]
+        for key, inner in named:
+            yield from places(inner, (*path, key))
+
+
 def test_what_is_not_a_record_is_refused() -> None:
-    others: list[object] = [None, [], {}, {"format": 0}, {"format": verdicts.FORMAT, "proxies": []}]
+    others: list[object] = [None, [], {}, {"format": 0}, {"format": FORMAT, "proxies": []}]
     for other in others:
         with pytest.raises(NotARecord):
-            verdicts.check(other)
+            records.check(other)
+
+
+def test_a_record_is_refused_or_can_be_added_up_judged_and_shown_whatever_is_wrong_with_it() -> None:
+    shops = [Shop()]
+    busy_day(shops, sticky=True)
+    whole = json.loads(json.dumps(shops[0].told))
+    records.check_judged(whole)
+    refused = 0
+
+    for path in places({name: value for name, value in whole.items() if name != "rules"}):
+        for new in ODD:
+            odd = changed(whole, path, new)
+            try:
+                told = judged(merged([records.check(odd), whole]), RULES, least=1)
+            except NotARecord:
+                refused += 1
+                continue
+            for show in (report.text, report.markdown, report.junit):
+                shown = show(told, None, Verdict.WARNING)
+                assert "\x01" not in shown
+            ElementTree.fromstring(shown)
+            for what in LISTS:
+                report.listed(what, told, as_markdown=True)
+    assert refused > 300
+
+
+@pytest.mark.parametrize("rules", [None, {}, [None], [{"id": "x"}], [{"id": "x", "verdict": "splendid"}]])
+def test_a_baseline_needs_verdicts(rules: object) -> None:
+    with pytest.raises(NotARecord, match="rules"):
+        records.check_judged({**record(1, 0), "rules": rules})
+
+
+def test_a_clock_that_is_set_anew_is_no_day() -> None:
+    """A machine that starts in 1970 and then learns what year it is."""
+    shop = Shop()
+    for number in range(120):
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+    shop.checking.counts.since = 0.0
+
+    assert shop.rule("session.never-closed")["verdict"] == "unseen"
+
+
+def test_of_sessions_it_says_how_many_were_closed() -> None:
+    shop = Shop()
+    for number in range(1200):
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+    shop.wait(DAY)
+
+    found = shop.rule("session.never-closed")
+
+    assert (found["verdict"], found["why"]) == ("problem", "closed: 0 of 1,200 sessions")
+
+
+def test_an_effect_that_is_handled_by_now_is_not_held_against_the_shop() -> None:
+    shop = Shop(checklist__effects_handled="setDiscount")
+    for number in range(20):
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+    before = shop.rule("effects.unhandled")
+    assert before["verdict"] == "problem"
+
+    shop.follow(checklist__effects_handled=f"setDiscount,{','.join(before['names'])}")
+    assert shop.rule("effects.unhandled")["verdict"] == "ok"
+    shop.follow()
+    assert shop.rule("effects.unhandled")["verdict"] == "unseen", "nothing is said of what is handled"
+
+
+def test_while_it_is_off_it_misses_what_would_look_like_somebody_else() -> None:
+    shop = Shop()
+
+    def update(seen: bool) -> None:
+        for number in range(30):
+            if seen:
+                shop.put(f"s{number}", wanted=("customerSession",), profileId=f"p{number}", cartItems=TWO)
+            else:
+                shop.deployment.answer("PUT", f"/v2/customer_sessions/s{number}", b'{"customerSession": {}}')
+
+    update(seen=True)
+    shop.follow(checklist__enabled="false")
+    update(seen=False)
+    update(seen=False)
+    shop.follow()
+    update(seen=True)
+    update(seen=True)
+
+    assert rule_of(together([shop]), "connections.bypass")["verdict"] == "ok"
 
 
 # --- several as one -----------------------------------------------------------------------------------------------

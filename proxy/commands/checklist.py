@@ -15,15 +15,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from proxy.commands import checklist_report as report
 from proxy.commands.listener import NoAnswer, NotFound, Sources, ask
+from proxy.talon.checklist.records import Json, NotARecord, check, check_judged
 from proxy.talon.checklist.rule import Verdict
 from proxy.talon.checklist.table import table
-from proxy.talon.checklist.verdicts import NotARecord, check, judged, merged
+from proxy.talon.checklist.verdicts import judged, merged
 
 ANSWER_WITHIN = 5.0  # seconds
 SETTLED_WITHIN = 10.0  # seconds that calls which have ended are waited for
@@ -33,10 +34,13 @@ LISTS = ("attributes", "effects", "errors", "avoidable")
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Show the findings."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.what and options.format == "junit":
+        parser.error("a list has no JUnit format")
     try:
         told = _told(options, environ)
-        baseline = _read(options.baseline) if options.baseline else None
+        baseline = _read(options.baseline, check_judged) if options.baseline else None
     except NotFound as error:
         return _complain(str(error), 2)
     except (NoAnswer, NotARecord) as error:
@@ -51,10 +55,11 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     return 1 if worse else 0
 
 
-def _told(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _told(options: argparse.Namespace, environ: Mapping[str, str]) -> Json:
     """Give what is to be shown. Raises NotFound, NoAnswer or NotARecord."""
     if options.merge:
-        record = merged([_read(path) for path in options.merge])
+        record = merged([_read(path, check) for path in options.merge])
+        _check_once(record)
     else:
         record = _asked(options, environ)
         # Tests want to know of all their calls; in earnest there is always one more.
@@ -65,7 +70,7 @@ def _told(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[st
     return judged(record, table(record.get("effects_handled", ())), least=options.least)
 
 
-def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[str, Any]:
+def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Json:
     flags = {"admin.listen": options.listen, "admin.token_file": options.token_file, "config": options.config}
     sources = Sources({name: value for name, value in flags.items() if value is not None}, environ)
     place = sources.admin
@@ -76,23 +81,31 @@ def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Mapping[s
         raise NoAnswer(f"the proxy on {place} has no checklist, or it is off (checklist.enabled)")
     try:
         return check(json.loads(body))
-    except (ValueError, NotARecord):
+    except (ValueError, RecursionError, NotARecord):
         raise NoAnswer(f"what listens on {place} is no talon-proxy that has a checklist: it answers {code}") from None
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path, as_: Callable[[object], Json]) -> Json:
     """Read a file that `--format json` wrote. Raises NotARecord."""
     try:
-        return check(json.loads(path.read_bytes()))
+        return as_(json.loads(path.read_bytes()))
     except OSError as error:
         raise NotARecord(f"{path}: {error.strerror or error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NotARecord(f"{path}: not JSON") from None
     except NotARecord as error:
         raise NotARecord(f"{path}: {error}") from None
 
 
-def _shown(told: Mapping[str, Any], options: argparse.Namespace, baseline: Mapping[str, Any] | None) -> str:
+def _check_once(record: Json) -> None:
+    """Raise NotARecord where a proxy would be counted twice."""
+    seen = Counter((proxy["name"], proxy["since"]) for proxy in record["proxies"])
+    for (name, since), times in seen.items():
+        if times > 1:
+            raise NotARecord(f"the proxy {name}, since {report.moment(since)}, is in there {times} times")
+
+
+def _shown(told: Json, options: argparse.Namespace, baseline: Json | None) -> str:
     if options.format == "json":
         return json.dumps(told["inventory"].get(options.what, {}) if options.what else told, indent=2) + "\n"
     if options.what:

@@ -3,11 +3,10 @@
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
+from proxy.talon.checklist.records import Json
 from proxy.talon.checklist.rule import Verdict
 
-Json = Mapping[str, Any]
 WIDTH = 100
 _HEADINGS = {
     "attributes": "Attributes sent; create them in the Campaign Manager with this name and type",
@@ -56,7 +55,7 @@ def basis(told: Json) -> str:
     looked, sessions, thinned, dropped = (
         sum(proxy[name] for proxy in proxies) for name in ("looked_at", "sessions", "thinned", "dropped")
     )
-    since = _moment(min(proxy["since"] for proxy in proxies))
+    since = moment(min(proxy["since"] for proxy in proxies))
     of = f" of {len(proxies)} proxies" if len(proxies) > 1 else ""
     note = f"; {thinned + dropped} calls left out" if thinned + dropped else ""
     if len(proxies) > 1 and not told.get("alike", True):
@@ -181,13 +180,14 @@ def _table(kind: str, rows: Sequence[tuple[str, Sequence[float]]], *, as_markdow
     for name, (number, seconds, first, last) in rows:
         took = f"{seconds:.1f}" if seconds else ""
         if as_markdown:
-            yield f"| `{name}` | {number:.0f} | {took} | {_moment(first)} | {_moment(last)} |"
+            yield f"| `{name}` | {number:.0f} | {took} | {moment(first)} | {moment(last)} |"
         else:
             times = f"{number:>8.0f}" + (f"  {took} s" if took else "")
-            yield f"  {name:<{wide}} {times}  {_moment(first)} … {_moment(last)}"
+            yield f"  {name:<{wide}} {times}  {moment(first)} … {moment(last)}"
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Give a moment of Unix time to the minute."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 

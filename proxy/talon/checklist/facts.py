@@ -16,6 +16,7 @@ from proxy.talon.routes import TRUE, Route
 
 LARGEST = 256 * 1024  # bytes of a body or an answer that is read
 _SESSION_PUTS = frozenset({"updateCustomerSessionV2", "updateCustomerSession"})
+_MOST_UPDATES = 1 << 40  # of a session: more is a mistake
 _NOTHING: Mapping[str, Any] = {}
 Digest = Callable[[bytes], str]
 
@@ -151,7 +152,7 @@ class Facts:
     def update_count(self) -> int | None:
         """How often the session was updated, where the answer tells."""
         count = self._told.get("updateCount")
-        return count if isinstance(count, int) else None
+        return count if isinstance(count, int) and 0 <= count < _MOST_UPDATES else None
 
     @property
     def state_told(self) -> str:

@@ -1,35 +1,19 @@
 """Verdicts: what the counts of a proxy say, or of several. Pure: JSON in, JSON out.
 
-A *record* is what one proxy has counted (`/checklist.json`); records add up. `judged` says what it means.
+A *record* (`records`) is what one proxy has counted; records add up. `judged` says what they mean.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from proxy.talon.checklist.records import Json
 from proxy.talon.checklist.rule import Rule, Severity, Verdict
 
-FORMAT = 1  # of a record
 DAY = 86_400.0
 SESSIONS = 100  # that a rule about absence needs
 EXAMPLES, GROUPS, NAMES, FIXES = 3, 12, 200, 3
 ALONE = 20  # calls of one proxy that show whether it is turned away
 _OTHERS = "(others)"
-Json = Mapping[str, Any]
-
-
-class NotARecord(Exception):
-    """What was given is not what a proxy tells; the text says why."""
-
-
-def check(record: object) -> Json:
-    """Give a record that can be judged. Raises NotARecord."""
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise NotARecord(f"it is not the checklist of a proxy that writes format {FORMAT}")
-    wanted = {"proxies": list, "tallies": dict, "inventory": dict, "counts": dict, "acknowledged": dict}
-    for name, kind in wanted.items():
-        if not isinstance(record.get(name), kind):
-            raise NotARecord(f"its {name} are missing")
-    return record
 
 
 # --- several as one -------------------------------------------------------------------------------------------
@@ -58,6 +42,7 @@ def merged(records: Sequence[Json]) -> Json:
         "inventory": inventory,
         "counts": counts,
         "acknowledged": {name: why for record in records for name, why in record["acknowledged"].items()},
+        "effects_handled": sorted({effect for record in records for effect in record["effects_handled"]}),
     }
 
 
@@ -170,14 +155,22 @@ def _lasted(record: Json, rule: Rule) -> bool:
     if not rule.absence:
         return True
     proxies = record["proxies"]
-    looked = max((record["taken"] - proxy["since"] for proxy in proxies), default=0.0)
-    return looked >= DAY and sum(proxy["sessions"] for proxy in proxies) >= SESSIONS
+    return any(proxy["seconds"] >= DAY for proxy in proxies) and sum(proxy["sessions"] for proxy in proxies) >= SESSIONS
 
 
 def _evidence(record: Json, rule: Rule) -> tuple[Json, Severity, str]:
     """Give the counts that speak for a rule, how bad it can be with them, and what they say in particular."""
     tally = record["tallies"].get(rule.id) or empty_tally()
     match rule.id:
+        case "effects.unhandled":
+            return _unhandled(record, tally), rule.severity, ""
+        case "session.never-closed":
+            closed = tally["checked"] - tally["broken"]
+            return (
+                tally,
+                rule.severity,
+                f"closed: {closed:,} of {tally['checked']:,} sessions" if tally["checked"] else "",
+            )
         case "connections.bypass":
             return _bypass(record, tally, rule)
         case "connections.allowlist":
@@ -188,6 +181,17 @@ def _evidence(record: Json, rule: Rule) -> tuple[Json, Severity, str]:
         case "relocation.ready":
             return _relocation(record, tally, rule)
     return tally, rule.severity, ""
+
+
+def _unhandled(record: Json, tally: Json) -> Json:
+    """What the shop handles by now is not held against it."""
+    handled = record["effects_handled"]
+    if not handled:
+        return empty_tally()
+    names = {name: row for name, row in tally["names"].items() if name not in handled}
+    if not names:
+        return {**empty_tally(), "checked": tally["checked"]}
+    return {**tally, "names": names, "broken": sum(row[0] for row in names.values())}
 
 
 def _bypass(record: Json, tally: Json, rule: Rule) -> tuple[Json, Severity, str]:

@@ -69,6 +69,8 @@ async def test_the_admin_port_and_the_command_tell_what_was_found(tmp_path: Path
     assert 'talon_proxy_effects_total{effect_type="other"} 0.0' in metrics
     assert "Session ids are not mail addresses" in text.out
     assert text.out.startswith("1 warning")
+    assert "10 × updateCustomerSessionV2 by " in text.out
+    assert "; request ids " in text.out
     assert (xml.code, failed.code, passed.code) == (1, 1, 0)
     cases = {case.get("name"): case for case in ElementTree.fromstring(xml.out).iter("testcase")}
     assert set(cases) == set(IDS)

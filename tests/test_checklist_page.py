@@ -98,7 +98,7 @@ async def test_evidence_unfolds_and_stays_unfolded(browser: Browser, shop: Serve
         lists = (await page.evaluate("document.getElementById('inventory').innerText")).splitlines()
 
     assert still
-    assert "12 of 12 (100 %)" in evidence
+    assert "12 of 12 broken (100 %)" in evidence
     assert "/attributes/Favourite" in evidence
     assert "updateCustomerSessionV2" in evidence
     assert "Request ids" in evidence

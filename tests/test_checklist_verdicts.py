@@ -84,6 +84,7 @@ def test_what_was_not_seen_is_blamed_after_a_day_and_a_hundred_sessions(
 
 def test_one_that_does_is_enough_where_absence_is_blamed() -> None:
     assert verdict(ABSENT, 5000, 4999) == "ok"
+    assert verdict(ABSENT, 100, 99, hours=1, sessions=50) == "ok", "to see it takes no day"
 
 
 def test_what_is_acknowledged_is_so_only_while_it_is_broken() -> None:

@@ -89,7 +89,7 @@ def _fix(number: int, rule: Json) -> Iterator[str]:
         initial_indent="  ",
         subsequent_indent="     ",
     )
-    for part in (rule["text"], *_particulars(rule), f"→ {rule['remedy']}"):
+    for part in (rule["text"], *_particulars(rule), *_traces(rule, most=2), f"→ {rule['remedy']}"):
         yield from textwrap.wrap(part, WIDTH, initial_indent="     ", subsequent_indent="     ")
 
 
@@ -97,7 +97,17 @@ def _particulars(rule: Json) -> Iterator[str]:
     if rule["why"] and rule["counted"]:
         yield f"Here: {rule['why']}."
     if names := _names(rule):
-        yield f"Seen: {names}."
+        took = f"; they took {rule['seconds']:.1f} s" if rule["seconds"] else ""
+        yield f"Seen: {names}{took}."
+
+
+def _traces(rule: Json, *, most: int) -> Iterator[str]:
+    """Say who it was, when, and what to search the log for."""
+    for application, operation, caller, number in rule["groups"][:most]:
+        yield f"{number} × {operation} by {caller}" + (f" for {application}" if application else "")
+    if rule["first"] is not None and rule["last"] is not None:
+        ids = f"; request ids {', '.join(rule['examples'])}" if rule["examples"] else ""
+        yield f"First seen {moment(rule['first'])}, last {moment(rule['last'])}{ids}."
 
 
 def _names(rule: Json, most: int = 3) -> str:
@@ -129,7 +139,7 @@ def often(rule: Json) -> str:
         if checked >= rule["least"]:
             return "needs a day of calls"
         return f"{checked} of {rule['least']} needed" if checked else ""
-    return f"{broken} of {checked} ({rule['share']:.1%})" if broken else f"{checked} checked"
+    return f"{broken} of {checked} broken ({rule['share']:.1%})" if broken else f"{checked} checked"
 
 
 def _word(rule: Json) -> str:
@@ -225,9 +235,6 @@ def junit(told: Json, baseline: Json | None, least: Verdict) -> str:
 def _evidence(rule: Json) -> Iterator[str]:
     yield rule["text"]
     yield from _particulars(rule)
-    for application, operation, caller, number in rule["groups"]:
-        yield f"{number} × {operation} by {caller}" + (f" for {application}" if application else "")
-    if rule["examples"]:
-        yield f"Request ids: {', '.join(rule['examples'])}"
+    yield from _traces(rule, most=len(rule["groups"]))
     yield f"Do: {rule['remedy']}"
     yield rule["link"]

@@ -48,7 +48,8 @@ async def _demo(flags: Sequence[str], environ: Mapping[str, str], *, stay: bool)
     try:
         loaded = _load(flags, environ, f"http://{talon_one}", stay=stay)
         redactor = Redactor(secrets(loaded.settings))
-        logs = Logs(level="warning", format="text", redact=redactor.redact)
+        # What the checklist warns of is part of the story, and told at its end.
+        logs = Logs(level="warning" if stay else "error", format="text", redact=redactor.redact)
         logs.start()
         try:
             app = App(loaded, logs, redactor=redactor)
@@ -151,6 +152,7 @@ async def _stay(app: App, simulated: str) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     address = app.addresses[0]
     proxy = f"{shlex.quote(sys.executable)} -m proxy"
+    admin = f"--admin.listen {app.admin_addresses[0]}"
     print(
         f"""\
 talon-proxy listens on http://{address}, in front of a simulated Talon.One at {simulated}.
@@ -163,8 +165,8 @@ A cart with a coupon; no key needed, the proxy adds it:
 What arrived at Talon.One:  curl {simulated}/-/journal
 How it is, in a browser:    http://{app.admin_addresses[0]}/
 Health, status, metrics:    curl http://{app.admin_addresses[0]}/readyz  …/status  …/metrics
-How well you integrate:     http://{app.admin_addresses[0]}/checklist, or {proxy} checklist --least 1
-What the proxy does:        {proxy} status --watch --admin.listen {app.admin_addresses[0]}
+How well you integrate:     http://{app.admin_addresses[0]}/checklist, or {proxy} checklist --least 1 {admin}
+What the proxy does:        {proxy} status --watch {admin}
 What it would do:           {proxy} explain PUT /v2/customer_sessions/s1
 
 To talk to your own deployment instead:

@@ -29,11 +29,11 @@ const ranked = (rows) => rows.sort((one, other) => other[1][0] - one[1][0]).slic
 
 /** Say in a few words how often. */
 function often(rule) {
-  if (!rule.counted) return rule.broken ? "no" : "yes";
+  if (!rule.counted) return rule.broken ? "not yet" : "yes";
   if (rule.verdict === "unseen" && rule.checked >= rule.least) return "needs a day";
   if (rule.verdict === "unseen") return rule.checked ? `${count(rule.checked)} of ${count(rule.least)} needed` : "";
   if (!rule.broken) return `${count(rule.checked)} checked`;
-  return `${count(rule.broken)} of ${count(rule.checked)} (${percent(rule.share)})`;
+  return `${count(rule.broken)} of ${count(rule.checked)} broken (${percent(rule.share)})`;
 }
 
 function foldable(key, given, summary, ...children) {
@@ -71,7 +71,7 @@ function named(rule) {
   const names = ranked(Object.entries(rule.names).filter(([name]) => name)).map(([name]) => name);
   if (!names.length) return null;
   const rest = names.length > 3 ? `, and ${plural(names.length - 3, "other", "others")}` : "";
-  return make("p", { class: "small" }, "Seen: ", make("span", { class: "code" }, names.slice(0, 3).join(", ")), rest);
+  return make("p", { class: "small" }, "Seen: ", make("span", { class: "code" }, names.slice(0, 3).join(", ")), rest, rule.seconds ? `; they took ${span(rule.seconds)}` : "");
 }
 
 function evidence(rule) {
@@ -118,7 +118,7 @@ function footing(told) {
   const parts = [`Looked at ${plural(sum("looked_at"), "call", "calls")} of ${plural(sum("sessions"), "session", "sessions")} since ${moment(since)}`];
   if (left) parts.push(`left ${count(left)} out to take little CPU`);
   parts.push(`read the answers of ${percent(told.replies)} of the sessions (checklist.replies)`);
-  return `${parts.join("; ")}. It only looks: no call is changed, delayed or refused. Ids are hashed; names are as you gave them.`;
+  return `${parts.join("; ")}. What is mended stays counted until the proxy starts anew. It only looks: no call is changed, delayed or refused. Ids are hashed; names are as you gave them.`;
 }
 
 // --- the page ---

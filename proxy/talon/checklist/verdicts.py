@@ -116,8 +116,10 @@ def _judged(record: Json, rule: Rule, least: int | None) -> Json:
     checked, broken = tally["checked"], tally["broken"]
     share = broken / checked if checked else 0.0
     verdict = Verdict.UNSEEN
-    if checked >= (rule.least if least is None else least) and (least is not None or _lasted(record, rule)):
+    if checked >= (rule.least if least is None else least):
         verdict = _verdict(rule, severity, broken, share, least)
+        if verdict.severity and least is None and not _lasted(record, rule):
+            verdict = Verdict.UNSEEN
     reason = record["acknowledged"].get(rule.id, "")
     if reason and verdict.severity:
         verdict = Verdict.ACKNOWLEDGED

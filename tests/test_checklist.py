@@ -19,7 +19,7 @@ from proxy.talon.checklist.examiner import Looked
 from proxy.talon.checklist.facts import key_of
 from proxy.talon.checklist.inventory import Note
 from proxy.talon.checklist.past import SESSIONS
-from tests.checklist_shop import DAY, TWO, Shop
+from tests.checklist_shop import DAY, SDK, TWO, Shop
 
 
 def call(target: bytes = b"/v2/customer_sessions/s", body: bytes = b"") -> Call:
@@ -509,6 +509,50 @@ def test_the_log_tells_of_what_sessions_show_when_they_are_over(caplog: pytest.L
     assert shop.rule("session.never-closed")["groups"] == [
         ["default", "updateCustomerSessionV2", "SDK python 26", 210],
     ]
+
+
+def test_one_answer_that_several_calls_shared_has_its_effects_once() -> None:
+    shop = Shop()
+    for _ in range(3):
+        for joined in (False, True):
+            shop.put("s", profileId="p", cartItems=TWO, call={"answer": ANSWER, "joined": joined})
+
+    checked = shop.checking.checked()
+    assert checked is not None
+    assert checked.effects["couponCreated"] == 3
+
+
+def test_an_answer_that_cannot_be_read_is_no_evidence() -> None:
+    shop = Shop()
+    for number in range(10):
+        shop.put(f"s{number}", profileId=f"p{number}", couponCodes=["WELCOME10"], cartItems=TWO)
+        shop.close(f"s{number}", call={"answer": Answer(200, b"[]")})
+
+    assert shop.rule("session.price-changed")["checked"] == 0
+
+
+def test_long_heads_are_not_kept() -> None:
+    shop = Shop()
+    for number in range(20):
+        shop.put("s", call={"headers": {**SDK, "Cookie": f"{number}-" + "x" * 7000}})
+    callers = shop.checking._examiner._callers
+
+    assert sum(map(len, callers._known)) < 4096
+
+
+def test_profiles_of_an_import_and_customers_of_updates_are_in_the_inventory() -> None:
+    shop = Shop()
+    profiles = [{"integrationId": f"old-{number}", "attributes": {"Language": "de"}} for number in range(3)]
+    shop.call("PUT", "/v2/customer_profiles", {"customerProfiles": profiles})
+    for number in range(2):
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+        shop.put(f"s{number}", couponCodes=[])
+    shop.put("guest", cartItems=TWO)
+
+    inventory = {kind: {name: row[0] for name, row in rows.items()} for kind, rows in shop.told["inventory"].items()}
+    assert inventory["attributes"] == {"CustomerProfile.Language: string": 1}
+    assert inventory["customers"] == {"named in the call": 2, "known from before": 2, "not known": 1}
+    assert shop.rule("profiles.missing")["why"] == "the customer is known for 80% of the updates"
 
 
 def test_metrics_have_every_rule_and_every_type_of_effect_from_the_start() -> None:

@@ -663,6 +663,21 @@ def loses_answers(shop: Shop) -> None:
         shop.put(f"s{number}", wanted=wanted, couponCodes=[])
 
 
+def goes_on_after_cancelling(shop: Shop) -> None:
+    for number in range(30):
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+        shop.put(f"s{number}", state="cancelled")
+        shop.put(f"s{number}", state="cancelled")
+        shop.put(f"s{number}", profileId=f"p{number}", cartItems=TWO)
+        shop.close(f"s{number}")
+
+
+def gives_points_by_management(shop: Shop) -> None:
+    shop.orders(30)
+    for number in range(10):
+        shop.call("PUT", f"/v1/loyalty_programs/1/profile/p{number}/add_points", {"points": 10})
+
+
 PROFILE = "/v1/customer_profiles/p{}/inventory?profile=true"
 COUPONS = "/v1/customer_profiles/p{}/inventory?profile=true&coupons=true"
 POINTS = "/v1/loyalty_programs/1/profile/p{}/points"
@@ -791,6 +806,26 @@ def test_nor_is_any_of_these_blamed(name: str, script: Script) -> None:
 
     assert blamed(shop.told) == {}
     assert shop.rule(name)["verdict"] in ("ok", "unseen"), shop.rule(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "script", "names"),
+    [
+        (
+            "session.write-after-close",
+            goes_on_after_cancelling,
+            {"no state sent after cancelled", "closed sent after cancelled"},
+        ),
+        ("apis.management", gives_points_by_management, {"path"}),
+    ],
+)
+def test_so_are_these(name: str, script: Script, names: set[str]) -> None:
+    shop = Shop()
+
+    script(shop)
+
+    found = shop.rule(name)
+    assert (found["verdict"], set(found["names"])) == ("warning", names)
 
 
 def test_a_read_is_named_by_what_would_have_saved_it() -> None:

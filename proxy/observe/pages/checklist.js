@@ -13,6 +13,7 @@ const KINDS = [
   ["errors", "Errors, by status, title and place"],
   ["avoidable", "Reads that an update could have answered"],
   ["states", "States of sessions, as they were sent"],
+  ["customers", "Customers of session updates"],
   ["events", "Events sent"],
   ["callers", "Callers, by SDK or HTTP library"],
 ];

@@ -20,7 +20,7 @@ _OF_A_PAGE = re.compile(rb"(?:\A|\r\n)(?:sec-ch-ua|sec-fetch-dest|referer)[^:\r\
 # client that somebody made for himself.
 _LEGACY = range(2, 20)
 _CROSS = (b"cross-site", b"same-site")
-_REMEMBERED = 256
+_REMEMBERED, _LONGEST = 256, 2_048  # blocks of lines, and bytes of one
 
 
 class Traits(NamedTuple):
@@ -56,9 +56,11 @@ class Callers:
         """Tell who calls."""
         traits = self._known.get(fields.block)
         if traits is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            traits = self._known[fields.block] = _traits(fields)
+            traits = _traits(fields)
+            if len(fields.block) <= _LONGEST:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[fields.block] = traits
         authorization = [value for lower, value in fields.noted if lower == b"authorization"]
         idempotent = any(lower == b"idempotency-key" for lower, _ in fields.noted)
         if not authorization:

@@ -82,7 +82,7 @@ class Examiner:
             return None
         facts.answered(reply, whole=whole, sampled=sampled)
         passed, broken = self._ask(facts)
-        met = list(notes(facts))
+        met = list(notes(facts, self.past))
         met += [Note("avoidable", f"{call.operation}: {name}", took) for rule, name, took in broken if rule == _AVOIDS]
         self.past.learn(facts)
         shown = names.request_id(call.request_id)

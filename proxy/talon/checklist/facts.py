@@ -114,9 +114,11 @@ class Facts:
         self.upstream = reply.source is Source.UPSTREAM
         self.whole = whole
         if self.upstream and reply.stream is None and (sampled or reply.status >= 400):
-            self.reply = _document(_plain(reply.block, reply.body))
+            found = _document(_plain(reply.block, reply.body))
+            if found is not _NOTHING:
+                self.reply = found
             if self.succeeded:
-                self._read_effects(self.reply.get("effects"))
+                self._read_effects(found.get("effects"))
         return self
 
     def _read_effects(self, found: object) -> None:

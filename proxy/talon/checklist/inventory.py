@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from proxy.talon.checklist import names
 from proxy.talon.checklist.answers import error_name, rejections
 from proxy.talon.checklist.facts import Facts, props
-from proxy.talon.checklist.past import SESSION_PUTS
+from proxy.talon.checklist.past import SESSION_PUTS, SESSION_WRITES, Past
 
 
 class Note(NamedTuple):
@@ -23,17 +23,19 @@ _ENTITIES: Mapping[str, str] = {
     "updateCustomerSessionV2": "CustomerSession",
     "updateCustomerSession": "CustomerSession",
     "updateCustomerProfileV2": "CustomerProfile",
+    "updateCustomerProfilesV2": "CustomerProfile",
     "updateCustomerProfile": "CustomerProfile",
     "trackEventV2": "Event",
     "trackEventV3": "Event",
     "trackEvent": "Event",
 }
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
-MOST_ITEMS = 20  # of a cart that are looked at
+UNKNOWN = "not known"  # of customers
+MOST_ITEMS = 20  # of a cart, or profiles of an import, that are looked at
 MOST_ATTRIBUTES = 50  # of one entity
 
 
-def notes(facts: Facts) -> Iterator[Note]:
+def notes(facts: Facts, past: Past) -> Iterator[Note]:
     """Give what a call adds."""
     yield Note("callers", facts.caller.family)
     entity = _ENTITIES.get(facts.operation)
@@ -45,7 +47,12 @@ def notes(facts: Facts) -> Iterator[Note]:
         yield Note("events", names.name(facts.event))
     if facts.status >= 400 and facts.upstream:
         yield Note("errors", error_name(facts))
-    if facts.reply is not None:
+    if facts.operation in SESSION_WRITES and not facts.dry:
+        session = past.session(facts)
+        before = "known from before" if session is not None and session.profile else UNKNOWN
+        yield Note("customers", "named in the call" if facts.profile_named else before)
+    # One answer that several calls shared is one.
+    if facts.reply is not None and not facts.timeline.joined:
         yield from _effects(facts)
 
 
@@ -60,13 +67,17 @@ _STATES = ("(none)", "open", "closed", "cancelled", "partially_returned")
 def _attributes(entity: str, content: Mapping[str, Any]) -> Iterator[Note]:
     # Each once a call, for the items of a cart have the same.
     met = dict.fromkeys(_of(entity, content.get("attributes")))
-    items = content.get("cartItems")
+    met.update(dict.fromkeys(_of_items("CartItem", content.get("cartItems"))))
+    met.update(dict.fromkeys(_of_items(entity, content.get("customerProfiles"))))
+    for owner, name, kind in met:
+        yield Note("attributes", f"{owner}.{names.name(name)}: {kind}")
+
+
+def _of_items(owner: str, items: object) -> Iterator[tuple[str, str, str]]:
     if isinstance(items, list):
         for item in items[:MOST_ITEMS]:
             if isinstance(item, dict):
-                met.update(dict.fromkeys(_of("CartItem", item.get("attributes"))))
-    for owner, name, kind in met:
-        yield Note("attributes", f"{owner}.{names.name(name)}: {kind}")
+                yield from _of(owner, item.get("attributes"))
 
 
 def _of(owner: str, attributes: object) -> list[tuple[str, str, str]]:

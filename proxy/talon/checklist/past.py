@@ -24,6 +24,7 @@ SAME_CART = 600.0  # seconds
 SESSION_PUTS = frozenset({"updateCustomerSessionV2", "updateCustomerSession"})
 EVENT_POSTS = frozenset({"trackEventV2", "trackEventV3", "trackEvent"})
 RETURNS, REOPEN, PROFILE_PUT = "returnCartItems", "reopenCustomerSession", "updateCustomerProfileV2"
+SESSION_WRITES = SESSION_PUTS | {RETURNS, REOPEN}
 # Effects that nothing takes back (facts §6), and that are more than something to show.
 LASTING = frozenset({"couponCreated", "referralCreated", "updateAttribute", "reserveCoupon"})
 _MOST_COUPONS, _MOST_EVENTS, _MOST_CARTS, _MOST_IDS = 8, 4, 8, 4
@@ -186,7 +187,7 @@ class Past:
         _bound(self.refused, FINGERPRINTS)
 
     def _learn_session(self, facts: Facts) -> None:
-        if not facts.session or facts.operation not in _SESSION_WRITES:
+        if not facts.session or facts.operation not in SESSION_WRITES:
             self._learn_count(facts, self.session(facts), written=0)
             return
         session = self.session(facts)
@@ -210,7 +211,7 @@ class Past:
 
     def _learn_blindly(self, facts: Facts) -> None:
         session = self.session(facts)
-        if session is not None and facts.operation in _SESSION_WRITES:
+        if session is not None and facts.operation in SESSION_WRITES:
             session.blind, session.last, session.state = True, facts.ended, ""
             self._learn_count(facts, session, written=int(facts.sent))
 
@@ -225,7 +226,7 @@ class Past:
     def _learn_burst(self, facts: Facts, session: Session) -> None:
         if facts.started - session.window > BURST:
             session.window, session.count, session.carts = facts.started, 0, ()
-        session.count += 1
+        session.count += facts.sent
         if facts.cart and facts.cart not in session.carts:
             session.carts = (*session.carts, facts.cart)[-_MOST_CARTS:]
 
@@ -300,8 +301,7 @@ class Past:
             self._forgotten(self._sessions.pop(key))
 
 
-_SESSION_WRITES = SESSION_PUTS | {RETURNS, REOPEN}
-_EVALUATING = _SESSION_WRITES | EVENT_POSTS | {PROFILE_PUT}
+_EVALUATING = SESSION_WRITES | EVENT_POSTS | {PROFILE_PUT}
 
 
 def _state_after(facts: Facts, before: str) -> str:

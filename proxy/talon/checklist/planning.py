@@ -1,5 +1,7 @@
 """Rules of planning: who calls, with what, which API; campaigns, attributes and imports."""
 
+import re
+
 from proxy.talon.checklist.facts import Facts
 from proxy.talon.checklist.past import CUT, SESSION_PUTS, Past
 from proxy.talon.checklist.rule import (
@@ -31,6 +33,7 @@ _MANAGEMENT = tuple(
         b"webhooks",
     )
 )
+_POINTS = re.compile(rb"/v1/loyalty_programs/[^/?]+/(?:profile|cards)/[^/?]+/(?:add|deduct)_points(?:\Z|\?)")
 _WITH_ATTRIBUTES = frozenset(
     {"updateCustomerSessionV2", "updateCustomerSession", "updateCustomerProfileV2", "trackEventV2", "trackEventV3"}
 )
@@ -66,7 +69,10 @@ def _resend(facts: Facts, past: Past) -> Outcome:
 
 
 def _management(facts: Facts, _: Past) -> Outcome:
-    if facts.operation == "management" or (facts.operation == "other" and facts.call.target.startswith(_MANAGEMENT)):
+    target = facts.call.target
+    if facts.operation == "management" or (
+        facts.operation == "other" and (target.startswith(_MANAGEMENT) or _POINTS.match(target))
+    ):
         return Finding("path")
     return Finding("key") if facts.caller.management else PASSED
 

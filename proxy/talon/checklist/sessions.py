@@ -5,6 +5,8 @@ from proxy.talon.checklist.past import LASTING, RETURNS, SESSION_PUTS, Past, Ses
 from proxy.talon.checklist.rule import BROKEN, PARALLEL, PASSED, SESSIONS, Finding, Outcome, Point, Rule, Severity
 
 SAME_CART_IDS = 4  # of open sessions with one cart, above which they are one cart
+_OVER = ("closed", "cancelled")
+_SENT = ("open", "closed")
 FLIPS = 3  # changes of profile: a login is one, a logout after it another
 
 
@@ -36,13 +38,22 @@ def _never_closed(session: Session) -> Outcome:
 
 def _write_after_close(facts: Facts, past: Past) -> Outcome:
     session = past.session(facts)
-    if facts.dry or not facts.upstream or facts.state in ("cancelled", "closed") or session is None:
+    if facts.dry or not facts.upstream or session is None:
         return None
-    if session.state != "closed":
-        return PASSED
-    refused = facts.status == 400 or (facts.succeeded and facts.state_told == "closed")
+    if session.state not in _OVER:
+        return None if facts.state in _OVER else PASSED
+    if facts.state in (session.state, "cancelled"):
+        return None  # said twice, or taken back
+    refused = facts.status == 400 or (facts.succeeded and facts.state_told == session.state)
     # Taken: somebody reopened it on another way.
-    return Finding("state open sent" if "state" in facts.content else "no state sent") if refused else None
+    sent = (
+        facts.state
+        if facts.content.get("state") in _SENT
+        else "another state"
+        if "state" in facts.content
+        else "no state"
+    )
+    return Finding(f"{sent} sent after {session.state}") if refused else None
 
 
 def _returned_by_put(facts: Facts, _: Past) -> Outcome:
@@ -148,8 +159,9 @@ RULES = (
         Point.SESSIONS,
         Severity.WARNING,
         20,
-        "Closed sessions are updated, and Talon.One refuses it. Some SDKs send `open` unasked.",
-        "Stop updating a session once it is closed, or reopen it: `PUT /v2/customer_sessions/{id}/reopen`.",
+        "Sessions that are closed or cancelled are updated, and Talon.One refuses it. Some SDKs send `open` unasked.",
+        "Give the next cart a new id, and stop updating one that is closed, or reopen it:"
+        " `PUT /v2/customer_sessions/{id}/reopen`.",
         SESSIONS,
         operations=SESSION_PUTS,
         look=_write_after_close,

@@ -6,6 +6,7 @@ A *record* (`records`) is what one proxy has counted; records add up. `judged` s
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from proxy.talon.checklist.inventory import UNKNOWN
 from proxy.talon.checklist.records import Json
 from proxy.talon.checklist.rule import Rule, Severity, Verdict
 
@@ -173,6 +174,8 @@ def _evidence(record: Json, rule: Rule) -> tuple[Json, Severity, str]:
                 rule.severity,
                 f"closed: {closed:,} of {tally['checked']:,} sessions" if tally["checked"] else "",
             )
+        case "profiles.missing":
+            return tally, rule.severity, _known(record)
         case "connections.bypass":
             return _bypass(record, tally, rule)
         case "connections.allowlist":
@@ -183,6 +186,12 @@ def _evidence(record: Json, rule: Rule) -> tuple[Json, Severity, str]:
         case "relocation.ready":
             return _relocation(record, tally, rule)
     return tally, rule.severity, ""
+
+
+def _known(record: Json) -> str:
+    rows = {name: row[0] for name, row in record["inventory"].get("customers", {}).items()}
+    updates = sum(rows.values())
+    return f"the customer is known for {1 - rows.get(UNKNOWN, 0) / updates:.0%} of the updates" if updates else ""
 
 
 def _unhandled(record: Json, tally: Json) -> Json:

@@ -313,6 +313,28 @@ def a_coupon_that_never_was(shop: Shop) -> None:
         shop.close(f"b{number}")
 
 
+def closes_with(**sent: Any) -> Script:
+    def script(shop: Shop) -> None:
+        for number in range(30):
+            cart: dict[str, Any] = {"cartItems": TWO, "identifiers": [f"device-{number}"]}
+            shop.put(f"s{number}", profileId=f"p{number}", couponCodes=["WELCOME10"], **cart)
+            shop.close(f"s{number}", **sent)
+
+    return script
+
+
+def takes_its_coupon_out(shop: Shop) -> None:
+    """The customer does, in an update before the last; or had one that was rejected; or the update repeats all."""
+    for number in range(30):
+        shop.put(f"a{number}", profileId=f"p{number}", cartItems=TWO, couponCodes=["WELCOME10"])
+        shop.put(f"a{number}", couponCodes=[])
+        shop.close(f"a{number}", couponCodes=[])
+        shop.put(f"b{number}", profileId=f"p{number}", cartItems=TWO, couponCodes=["LASTYEAR"])
+        shop.close(f"b{number}", couponCodes=[], referralCode="", identifiers=[])
+        shop.put(f"c{number}", profileId=f"p{number}", cartItems=TWO, couponCodes=["WELCOME10"])
+        shop.close(f"c{number}", couponCodes=["WELCOME10"], referralCode="")
+
+
 def cancels(cart: list[dict[str, Any]]) -> Script:
     def script(shop: Shop) -> None:
         shop.orders(20)
@@ -721,6 +743,7 @@ CASES: dict[str, Case] = {
     "session.returned-by-put": Case("problem", returns_by_put, gives_back("return-{}".format)),
     "session.returns-without-key": Case("warning", gives_back(None), gives_back(None, "?dry=true")),
     "session.price-changed": Case("warning", a_coupon_for_one, a_coupon_that_never_was),
+    "session.closed-without": Case("warning", closes_with(couponCodes=[]), takes_its_coupon_out),
     "session.lasting-effects": Case("warning", cancels(NEXT), cancels(TWO), lambda: Shop(Deployment(CREATES_COUPONS))),
     "profiles.missing": Case("warning", nobody_is_known, guests_who_log_in),
     "profiles.shared": Case("warning", guests_share_one, a_busy_customer),
@@ -817,6 +840,7 @@ def test_nor_is_any_of_these_blamed(name: str, script: Script) -> None:
             {"no state sent after cancelled", "closed sent after cancelled"},
         ),
         ("apis.management", gives_points_by_management, {"path"}),
+        ("session.closed-without", closes_with(identifiers=[]), {"identifiers"}),
     ],
 )
 def test_so_are_these(name: str, script: Script, names: set[str]) -> None:

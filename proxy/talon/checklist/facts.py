@@ -167,12 +167,6 @@ class Facts:
         session = self.reply.get("customerSession") if self.reply is not None and self.succeeded else None
         return session if isinstance(session, dict) else _NOTHING
 
-    @property
-    def coupons(self) -> Sequence[str]:
-        """The coupon codes that were sent, hashed."""
-        codes = self.content.get("couponCodes")
-        return [self._id(code) for code in codes if _is_text(code)] if isinstance(codes, list) else ()
-
     def coupons_of(self, effect_type: str) -> frozenset[str]:
         """The coupons that the answer has this effect for, hashed."""
         if effect_type not in self.effect_types:

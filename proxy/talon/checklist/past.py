@@ -48,9 +48,11 @@ class Session:
         "doubts",
         "effects",
         "evaluated",
+        "identified",
         "last",
         "profile",
         "profile_before",
+        "referred",
         "request_id",
         "state",
         "who",
@@ -69,6 +71,8 @@ class Session:
         self.profile_before = ""
         self.changes = 0  # of its profile, to another known one
         self.accepted: frozenset[str] = frozenset()  # coupons, while open
+        self.referred = False  # by an accepted referral, while open
+        self.identified = False  # has identifiers
         self.effects: frozenset[str] = frozenset()  # lasting ones
         self.blind = False  # an update of it could not be read
         self.evaluated = -CUT  # when its last update ended
@@ -205,6 +209,8 @@ class Past:
         if facts.profile and facts.profile != session.profile:
             session.changes += bool(session.profile)
             session.profile_before, session.profile = session.profile, facts.profile
+        if "identifiers" in facts.content:
+            session.identified = bool(facts.content["identifiers"])
         self._learn_burst(facts, session)
         self._learn_effects(facts, session)
         self._learn_count(facts, session, written=int(facts.sent))
@@ -235,6 +241,7 @@ class Past:
             return
         if session.state == "open" and len(accepted := facts.coupons_of("acceptCoupon")) <= _MOST_COUPONS:
             session.accepted = accepted
+            session.referred = "acceptReferral" in facts.effect_types
         session.effects |= facts.effect_types & LASTING
 
     def _learn_count(self, facts: Facts, session: Session | None, *, written: int) -> None:

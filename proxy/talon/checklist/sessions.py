@@ -73,6 +73,22 @@ def _price_changed(facts: Facts, past: Past) -> Outcome:
     return BROKEN if session.accepted & facts.coupons_of("rejectCoupon") else PASSED
 
 
+def _closed_without(facts: Facts, past: Past) -> Outcome:
+    session = past.session(facts)
+    if facts.state != "closed" or facts.dry or not facts.succeeded or session is None or session.state != "open":
+        return None
+    had = {
+        "couponCodes": bool(session.accepted),
+        "referralCode": session.referred,
+        "identifiers": session.identified,
+    }
+    if not any(had.values()):
+        return None
+    # What an update leaves out is kept; what it sends empty is discarded (facts §5).
+    lost = [name for name, it_had in had.items() if it_had and facts.content.get(name) in ([], "")]
+    return Finding(lost[0]) if lost else PASSED
+
+
 def _lasting(facts: Facts, past: Past) -> Outcome:
     session = past.session(facts)
     if facts.state != "cancelled" or facts.dry or not facts.succeeded or session is None:
@@ -207,6 +223,23 @@ RULES = (
         tolerated=0.001,
         replies=True,
         title="The price shown is the price paid",
+    ),
+    Rule(
+        "session.closed-without",
+        Point.SESSIONS,
+        Severity.WARNING,
+        20,
+        "The closing update takes out the coupon, the referral or the identifier that the session had: no budget counts"
+        " it, and the customer pays another price than was shown.",
+        "Leave `couponCodes`, `referralCode` and `identifiers` out of the closing update, which keeps them, or repeat"
+        " them.",
+        SESSIONS,
+        operations=SESSION_PUTS,
+        look=_closed_without,
+        tolerated=0.01,
+        times=3,
+        replies=True,
+        title="Orders close with their coupon",
     ),
     Rule(
         "session.lasting-effects",

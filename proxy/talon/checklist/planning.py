@@ -207,7 +207,7 @@ RULES = (
         Point.IMPORT,
         Severity.ADVICE,
         1,
-        "Profiles are imported one by one.",
+        "Profiles come one by one, and more than three a second: an import, or a large shop, where it is right.",
         "Send a thousand at a time: `PUT /v2/customer_profiles`.",
         operations=_BULK | {"updateCustomerProfileV2"},
         look=_bulk,
@@ -218,7 +218,8 @@ RULES = (
         Point.IMPORT,
         Severity.ADVICE,
         20,
-        "Closed sessions are imported in a burst, beside the shop's calls.",
+        "Sessions come closed, and more than three a second: an import beside the shop's calls, or many points of sale,"
+        " where it is right.",
         "Import at night and slowly, through a proxy of its own: `limits.concurrency = 10`.",
         SESSIONS,
         tolerated=0.02,

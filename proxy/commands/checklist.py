@@ -81,8 +81,10 @@ def _asked(options: argparse.Namespace, environ: Mapping[str, str]) -> Json:
         raise NoAnswer(f"the proxy on {place} has no checklist, or it is off (checklist.enabled)")
     try:
         return check(json.loads(body))
-    except (ValueError, RecursionError, NotARecord):
+    except (ValueError, RecursionError):
         raise NoAnswer(f"what listens on {place} is no talon-proxy that has a checklist: it answers {code}") from None
+    except NotARecord as error:
+        raise NoAnswer(f"what {place} answers: {error}") from None
 
 
 def _read(path: Path, as_: Callable[[object], Json]) -> Json:

@@ -94,6 +94,21 @@ def test_what_cannot_be_read_is_not_taken_for_missing() -> None:
     assert "states" not in shop.told["inventory"]
 
 
+def test_what_needs_no_body_is_asked_of_a_large_one_too() -> None:
+    shop = Shop()
+    many = {"customerProfiles": [{"integrationId": f"old-{number}", "attributes": {}} for number in range(9000)]}
+    shop.call("PUT", "/v2/customer_profiles", many, answer=Answer(204, b""))
+    huge = [{"sku": "shoe", "quantity": 1, "price": 1, "name": "x" * 300_000}]
+    answer = Answer(200, b'{"effects": [{"effectType": "error"}]}')
+    shop.put("jane@shop.example", profileId="p", cartItems=huge, call={"answer": answer})
+
+    assert shop.rule("import.bulk")["verdict"] == "ok"
+    for name in ("session.id-is-email", "effects.error"):
+        assert shop.rule(name)["broken"] == 1
+    for name in ("session.returned-by-put", "performance.failure-reasons", "session.write-after-close"):
+        assert shop.rule(name)["checked"] == 0
+
+
 def test_orders_that_are_closed_with_a_cart_too_large_to_be_read_are_not_missed() -> None:
     shop = Shop()
     huge = [{"sku": f"shoe-{number}", "quantity": 1, "price": 1, "name": "x" * 300} for number in range(900)]

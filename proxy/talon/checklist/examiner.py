@@ -96,7 +96,7 @@ class Examiner:
     def _ask(self, facts: Facts) -> tuple[list[str], list[tuple[str, str, float]]]:
         passed: list[str] = []
         broken: list[tuple[str, str, float]] = []
-        for identity, look in self._of_any if facts.unread else self._looks_of(facts.operation):
+        for identity, look in self._looks_of(facts.operation):
             outcome = look(facts, self.past)
             if isinstance(outcome, Finding):
                 broken.append((identity, outcome.name, outcome.seconds))

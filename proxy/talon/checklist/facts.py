@@ -85,8 +85,8 @@ class Facts:
         self.content: Mapping[str, Any] = session if isinstance(session, dict) else _NOTHING
         wanted = document.get("responseContent")
         self.wanted = frozenset(filter(_is_text, wanted)) if isinstance(wanted, list) else frozenset()
-        state = self.content.get("state") if self.operation in _SESSION_PUTS else None
-        self.state = state if isinstance(state, str) else "open" if self.operation in _SESSION_PUTS else ""
+        state = self.content.get("state", "open") if self.operation in _SESSION_PUTS and not self.unread else ""
+        self.state = state if isinstance(state, str) else "open"  # empty: none is sent, or none can be seen
         kind = document.get("type") if self.operation in ("trackEventV2", "trackEventV3", "trackEvent") else None
         self.event = kind if isinstance(kind, str) else ""
         items = self.content.get("cartItems")

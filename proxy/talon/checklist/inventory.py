@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from proxy.talon.checklist import names
 from proxy.talon.checklist.answers import error_name, rejections
 from proxy.talon.checklist.facts import Facts, props
-from proxy.talon.checklist.past import SESSION_PUTS, SESSION_WRITES, Past
+from proxy.talon.checklist.past import SESSION_WRITES, Past
 
 
 class Note(NamedTuple):
@@ -41,13 +41,13 @@ def notes(facts: Facts, past: Past) -> Iterator[Note]:
     entity = _ENTITIES.get(facts.operation)
     if entity is not None:
         yield from _attributes(entity, facts.content)
-    if facts.operation in SESSION_PUTS and not facts.dry and not facts.unread:
+    if facts.state and not facts.dry:
         yield Note("states", _state(facts))
     if facts.event:
         yield Note("events", names.name(facts.event))
     if facts.status >= 400 and facts.upstream:
         yield Note("errors", error_name(facts))
-    if facts.operation in SESSION_WRITES and not facts.dry:
+    if facts.operation in SESSION_WRITES and not facts.dry and not facts.unread:
         session = past.session(facts)
         before = "known from before" if session is not None and session.profile else UNKNOWN
         yield Note("customers", "named in the call" if facts.profile_named else before)

@@ -82,7 +82,7 @@ def _previews(facts: Facts, past: Past) -> Outcome:
 
 
 def _dry_without_cart(facts: Facts, _: Past) -> Outcome:
-    if not facts.dry:
+    if not facts.dry or facts.unread:
         return None
     # An empty cart is one too, if it is sent.
     return PASSED if isinstance(facts.content.get("cartItems"), list) else BROKEN
@@ -99,7 +99,7 @@ def _useless_parameter(facts: Facts, _: Past) -> Outcome:
 
 
 def _failure_reasons(facts: Facts, _: Past) -> Outcome:
-    if facts.testing or facts.dry:
+    if facts.testing or facts.dry or facts.unread:
         return None
     return BROKEN if "ruleFailureReasons" in facts.wanted else PASSED
 

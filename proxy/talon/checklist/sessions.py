@@ -38,7 +38,7 @@ def _never_closed(session: Session) -> Outcome:
 
 def _write_after_close(facts: Facts, past: Past) -> Outcome:
     session = past.session(facts)
-    if facts.dry or not facts.upstream or session is None:
+    if facts.dry or not facts.upstream or session is None or not facts.state:
         return None
     if session.state not in _OVER:
         return None if facts.state in _OVER else PASSED
@@ -57,6 +57,8 @@ def _write_after_close(facts: Facts, past: Past) -> Outcome:
 
 
 def _returned_by_put(facts: Facts, _: Past) -> Outcome:
+    if not facts.state:
+        return None
     return BROKEN if facts.state == "partially_returned" else PASSED
 
 

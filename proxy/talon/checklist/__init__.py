@@ -7,6 +7,7 @@
     planning, sessions, performance, answers      the rules
     table      all of them, in the checklist's order
     examiner   looks at a call: facts, rules, then the past learns
+    records    what one proxy has counted, as a file says it
     verdicts   what the counts of one proxy, or of several, say
 
 It only looks: nothing in here can change, delay or refuse a call.

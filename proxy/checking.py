@@ -107,6 +107,7 @@ class Checking:
             **self._evidence(tallies),
             "hashes": self._calibration,
             "replies": self.counts.replies,
+            "inventory": dict(self.counts.rows()),
         }
 
     def _standing(self, passed: int, broken: Sequence[Session]) -> dict[str, Any]:
@@ -132,7 +133,6 @@ class Checking:
             "taken": self._now(),
             "proxies": [self._proxy()],
             "tallies": tallies,
-            "inventory": dict(self.counts.rows()),
             "counts": self._examiner.counts(),
             "acknowledged": dict(self._settings.checklist.acknowledged),
             "effects_handled": list(self._settings.checklist.effects_handled),

@@ -140,7 +140,7 @@ async def test_what_is_acknowledged_and_what_is_off(tmp_path: Path) -> None:
         (("--merge", "/nowhere.json"), 1, "No such file"),
         (("--merge", os.devnull), 1, "not JSON"),
         (("--merge", str(ROOT / "tests" / "examples" / "jest" / "package.json")), 1, "not the checklist"),
-        (("--least", "0"), 2, "--least"),
+        (("--least", "0"), 2, "--least: must be a number"),
         (("effects", "--format", "junit"), 2, "no JUnit format"),
         (("everything",), 2, "invalid choice"),
     ],

@@ -13,6 +13,7 @@ Of a running proxy, by its admin listener; or of several, from what each told (`
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -139,7 +140,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _natural(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError("must be a number of 1 or more")
+    return int(text)

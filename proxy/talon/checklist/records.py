@@ -23,6 +23,8 @@ def check(record: object) -> Json:
     """Give a record that can be judged. Raises NotARecord."""
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise NotARecord(f"it is not the checklist of a proxy that writes format {FORMAT}")
+    if not record.get("proxies"):
+        raise NotARecord("it has no proxies")
     for name, shape in _RECORD.items():
         if not _fits(record, {name: shape}):
             raise NotARecord(f"its {name} are not as a proxy of this version writes them")

@@ -189,7 +189,7 @@ def _evidence(record: Json, rule: Rule) -> tuple[Json, Severity, str]:
 
 
 def _known(record: Json) -> str:
-    rows = {name: row[0] for name, row in record["inventory"].get("customers", {}).items()}
+    rows = {name: row[0] for name, row in record.get("inventory", {}).get("customers", {}).items()}
     updates = sum(rows.values())
     return f"the customer is known for {1 - rows.get(UNKNOWN, 0) / updates:.0%} of the updates" if updates else ""
 

@@ -272,8 +272,8 @@ RULES = (
         Point.PROFILES,
         Severity.WARNING,
         20,
-        "Many sessions share one profile, as that of all guests: they wait for one another, and share limits and"
-        " points.",
+        "Many sessions share one profile within minutes, as that of all guests, or where each call makes a session of"
+        " its own: they wait for one another, and share limits and points.",
         "Give each guest a profile of its own, or none: `profileId = 'guest-' + cart.id`.",
         PARALLEL,
         operations=SESSION_PUTS,

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.messages import Call, Fields, Reply, Sent, Source, Timeline
 from proxy.observe import checklist
-from proxy.observe.checklist import EVERY, HOUR, MOST, MOST_BYTES, NAMES, SLICE, Checklist
+from proxy.observe.checklist import COMPLAINT, EVERY, HOUR, MOST, MOST_BYTES, NAMES, SLICE, Checklist
 from proxy.simulator.operations import Answer
 from proxy.talon.checklist.examiner import Looked
 from proxy.talon.checklist.facts import key_of
@@ -44,6 +44,7 @@ class Rig:
     worth: bool = True
     raises: bool = False
     clock: float = 0.0
+    ahead: float = 1000.0  # Unix time, of the clock
 
     def __post_init__(self) -> None:
         draws = Random(7)
@@ -53,7 +54,7 @@ class Rig:
             key=key_of,
             tell=self._tell,
             clock=lambda: self.clock,
-            now=lambda: 1000.0 + self.clock,
+            now=lambda: self.ahead + self.clock,
             call_later=self._later,
             draw=draws.random,
         )
@@ -281,7 +282,11 @@ def test_a_look_that_fails_is_logged_and_ends_nothing(caplog: pytest.LogCaptureF
     rig.ring()
 
     assert len(rig.looks) == 3
-    assert "the checklist failed at a call" in caplog.text
+    assert [record.message for record in caplog.records] == ["the checklist failed at a call"], "and not each time"
+    rig.clock += COMPLAINT
+    rig.finish()
+    rig.ring()
+    assert len(caplog.records) == 2
 
 
 def test_a_broken_rule_is_told_once_an_hour_and_asked_for_each_second() -> None:
@@ -303,6 +308,20 @@ def test_a_broken_rule_is_told_once_an_hour_and_asked_for_each_second() -> None:
     rig.finish()
     rig.ring()
     assert rig.told == ["rule"] * 3
+
+
+def test_a_clock_that_is_set_back_takes_no_line_away() -> None:
+    rig = Rig()
+    rig.found = rig.found._replace(broken=(("rule", "", 0.0),))
+    rig.finish()
+    rig.ring()
+
+    rig.ahead -= 10 * HOUR
+    rig.clock += HOUR
+    rig.finish()
+    rig.ring()
+
+    assert rig.told == ["rule"] * 2
 
 
 def test_evidence_is_bounded() -> None:

@@ -27,6 +27,7 @@ AT_ONCE = 50  # calls that are looked at for somebody who asks, some 2 ms
 NAMES, GROUPS, EXAMPLES = 200, 12, 3
 OTHERS = "(others)"
 HOUR, AGAIN = 3600.0, 1.0  # seconds between two lines of a rule, and between two looks whether one is due
+COMPLAINT = 60.0  # seconds between two lines about a defect of ours
 _PIECES = 1 << 16
 # Count, seconds, and the first and last time, as Unix time.
 Row = list[float]
@@ -156,6 +157,7 @@ class Checklist:
         self._came = 0  # calls since the last slice, but for those left out
         self._missed = False  # and nothing in the queue tells of it yet
         self._thinning = Thinning(draw)
+        self._complains_at = 0.0
         self.since = now()
         self.looked = 0
         self.dropped = 0
@@ -272,7 +274,10 @@ class Checklist:
         try:
             look = self._looker.look(call, reply, whole=whole, sampled=key % _PIECES < self.replies * _PIECES)
         except Exception:
-            # A defect of ours must not end the looking, let alone a call.
+            # A defect of ours must not end the looking, let alone a call; nor fill the log where each call shows it.
+            if self._clock() < self._complains_at:
+                return
+            self._complains_at = self._clock() + COMPLAINT
             _LOG.exception("the checklist failed at a call", extra={"fields": {"operation": call.operation}})
             return
         if look is not None:
@@ -290,8 +295,9 @@ class Checklist:
         for rule, name, seconds in look.broken:
             tally = self.tally(rule)
             tally.breaks(look, name, seconds, moment)
-            if moment >= tally.tell_at:
-                tally.tell_at = moment + (HOUR if self._tell(rule) else AGAIN)
+            # By the clock that nobody sets.
+            if (at := self._clock()) >= tally.tell_at:
+                tally.tell_at = at + (HOUR if self._tell(rule) else AGAIN)
         for kind, name, seconds in look.notes:
             _count(self.inventory.setdefault(kind, {}), name, seconds, moment)
         for ended in look.ended:

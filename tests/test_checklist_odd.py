@@ -128,3 +128,17 @@ def test_states_are_listed_as_they_were_sent() -> None:
 
     states = {name: row[0] for name, row in shop.told["inventory"]["states"].items()}
     assert states == {"(none)": 1, "open": 1, "(not a state)": 2, "closed": 1}
+
+
+def test_nothing_long_is_remembered_of_a_session() -> None:
+    """Whatever a caller and an answer say, memory is bounded by the number of sessions."""
+    shop = Shop()
+    long = "x" * 7000
+    told = Answer(200, orjson.dumps({"customerSession": {"state": long}}))
+    headers = {**SDK, "X-Request-Id": long, "User-Agent": long}
+    shop.put("s", state=long, profileId=long, couponCodes=[long], call={"headers": headers, "answer": told})
+
+    (session,) = shop.checking._examiner.past.living()
+    kept = [getattr(session, name) for name in type(session).__slots__]
+
+    assert max(len(str(value)) for value in kept) < 200

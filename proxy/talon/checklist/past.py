@@ -20,6 +20,7 @@ SOON = 2.0  # seconds within which a read follows a write
 AGAIN = 5.0  # seconds within which the same bytes after an error are the same attempt
 CUT = 60.0  # seconds after a call whose caller left within which the same bytes are that call again
 SAME_CART = 600.0  # seconds
+LONGEST_ID = 64  # bytes of a request id, as names.request_id shows them
 
 SESSION_PUTS = frozenset({"updateCustomerSessionV2", "updateCustomerSession"})
 EVENT_POSTS = frozenset({"trackEventV2", "trackEventV3", "trackEvent"})
@@ -199,10 +200,9 @@ class Past:
             session = self._begin(facts)
         self._sessions.move_to_end(facts.session)
         session.last = facts.ended
-        session.who, session.request_id = (
-            (facts.application, facts.operation, facts.caller.family),
-            facts.call.request_id,
-        )
+        session.who = (facts.application, facts.operation, facts.caller.family)
+        given = facts.call.request_id
+        session.request_id = given if len(given) <= LONGEST_ID else b""
         session.evaluated, session.bearings = facts.ended, _bearings(facts)
         session.state = _state_after(facts, session.state)
         session.closed |= session.state == "closed"
@@ -223,7 +223,7 @@ class Past:
 
     def _begin(self, facts: Facts) -> Session:
         self.seen += 1
-        born = facts.state or _state_after(facts, "open")
+        born = facts.state if facts.state in _SET else _state_after(facts, "open")
         session = self._sessions[facts.session] = Session(facts.ended, born)
         if len(self._sessions) > SESSIONS:
             self._forgotten(self._sessions.popitem(last=False)[1])
@@ -318,10 +318,14 @@ def _state_after(facts: Facts, before: str) -> str:
     if facts.operation == REOPEN:
         return "open"
     told = facts.state_told
-    if told:
+    if told in _STATES:
         return told
     # SDKs send `open` unasked, and a session that is closed would have refused it: it was reopened elsewhere.
-    return facts.state if facts.state != "partially_returned" else before
+    return facts.state if facts.state in _SET else before
+
+
+_SET = ("open", "closed", "cancelled")  # by an update
+_STATES = (*_SET, "partially_returned")
 
 
 def _bearings(facts: Facts) -> str:

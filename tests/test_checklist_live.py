@@ -128,6 +128,15 @@ async def test_what_is_acknowledged_and_what_is_off(tmp_path: Path) -> None:
         off = await command(proxy)
         metrics = (await proxy.ask_admin("/metrics")).body
 
+        file.write_text("")
+        proxy.send(signal.SIGHUP)
+        while (await proxy.ask_admin("/checklist.json")).status != 200:
+            pass
+        await proxy.ask("PUT", "/v2/customer_sessions/joe%40shop.example", CART % 0)
+        await looked(proxy, 12)
+        again = (await proxy.ask_admin("/checklist.json")).json["tallies"]["session.id-is-email"]
+
+    assert (again["checked"], again["broken"]) == (12, 11), "counts go on"
     assert off.code == 1
     assert "off (checklist.enabled)" in off.err
     assert b"talon_proxy_checklist" not in metrics

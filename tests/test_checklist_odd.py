@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from proxy.simulator.operations import Answer
+from proxy.talon.checklist.facts import MOST_EFFECTS, MOST_ERRORS
 from proxy.talon.checklist.records import check_judged
 from tests.checklist_shop import DAY, SDK, TWO, Shop, blamed
 
@@ -142,3 +143,17 @@ def test_nothing_long_is_remembered_of_a_session() -> None:
     kept = [getattr(session, name) for name in type(session).__slots__]
 
     assert max(len(str(value)) for value in kept) < 200
+
+
+def test_of_crowds_only_the_first_are_looked_at() -> None:
+    """A look holds up calls for as long as it takes, and bodies say how much there is to look at."""
+    shop = Shop()
+    effects = [{"effectType": f"kind_{number}"} for number in range(5000)]
+    shop.put("s", call={"answer": Answer(200, orjson.dumps({"effects": effects}))})
+    errors = [{"title": "Unknown", "source": {"pointer": f"/place_{'x' * (number % 40)}"}} for number in range(3000)]
+    shop.put("s", call={"answer": Answer(400, orjson.dumps({"message": "no", "errors": errors}))})
+
+    inventory = shop.told["inventory"]
+    assert sum(row[0] for row in inventory["effects"].values()) == MOST_EFFECTS
+    assert shop.rule("errors.rate")["checked"] == 2
+    assert 0 < len(inventory["errors"]) <= MOST_ERRORS

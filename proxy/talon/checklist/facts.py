@@ -15,6 +15,8 @@ from proxy.talon.checklist.caller import Caller
 from proxy.talon.routes import TRUE, Route
 
 LARGEST = 256 * 1024  # bytes of a body or an answer that is read
+# So many are looked at: a look holds up calls for as long as it takes.
+MOST_EFFECTS, MOST_ERRORS, MOST_WANTED = 200, 20, 20
 _SESSION_PUTS = frozenset({"updateCustomerSessionV2", "updateCustomerSession"})
 _MOST_UPDATES = 1 << 40  # of a session: more is a mistake
 _NOTHING: Mapping[str, Any] = {}
@@ -84,7 +86,7 @@ class Facts:
         session = document.get("customerSession") if self.operation == "updateCustomerSessionV2" else document
         self.content: Mapping[str, Any] = session if isinstance(session, dict) else _NOTHING
         wanted = document.get("responseContent")
-        self.wanted = frozenset(filter(_is_text, wanted)) if isinstance(wanted, list) else frozenset()
+        self.wanted = frozenset(filter(_is_text, wanted[:MOST_WANTED])) if isinstance(wanted, list) else frozenset()
         state = self.content.get("state", "open") if self.operation in _SESSION_PUTS and not self.unread else ""
         self.state = state if isinstance(state, str) else "open"  # empty: none is sent, or none can be seen
         kind = document.get("type") if self.operation in ("trackEventV2", "trackEventV3", "trackEvent") else None
@@ -123,7 +125,7 @@ class Facts:
 
     def _read_effects(self, found: object) -> None:
         if isinstance(found, list) and found:
-            self.effects = [effect for effect in found if isinstance(effect, dict)]
+            self.effects = [effect for effect in found[:MOST_EFFECTS] if isinstance(effect, dict)]
             kinds = [effect.get("effectType") for effect in self.effects]
             self.effect_types = frozenset([kind for kind in kinds if isinstance(kind, str)])
 
@@ -148,7 +150,9 @@ class Facts:
     def errors(self) -> Sequence[tuple[str, str]]:
         """What Talon.One's error names: of each entry its title and its normalised pointer, as they may be shown."""
         found = self.reply.get("errors") if self.reply is not None and self.status >= 400 else None
-        return [_named(error) for error in found if isinstance(error, dict)] if isinstance(found, list) else ()
+        if not isinstance(found, list):
+            return ()
+        return [_named(error) for error in found[:MOST_ERRORS] if isinstance(error, dict)]
 
     @property
     def update_count(self) -> int | None:

@@ -4,119 +4,90 @@ Files come from other proxies, other versions and other hands: `check` gives one
 shown as it is, in XML too.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
 
 from proxy.talon.checklist.rule import Verdict
 
 FORMAT: Final = 1
-LONGEST: Final = 1_000  # characters of a text
 LAST_MOMENT: Final = 253_402_300_799  # of the year 9999, as Unix time
 Json = Mapping[str, Any]
+
+# What can be printed has no place for control characters, nor has XML in any form.
+Text = Annotated[str, Meta(max_length=1_000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]*$")]
+Number = Annotated[float, Meta(ge=0, lt=1e15)]
+Whole = Annotated[int, Meta(gt=-(10**15), lt=10**15)]
+Moment = Annotated[float, Meta(ge=0, le=LAST_MOMENT)]
+Row = tuple[Number, Number, Moment, Moment]
 
 
 class NotARecord(Exception):
     """What was given is not what a proxy tells; the text says why."""
 
 
+class _Proxy(msgspec.Struct):
+    name: Text
+    since: Moment
+    seconds: Number
+    looked_at: Number
+    waiting: Number
+    thinned: Number
+    dropped: Number
+    sessions: Number
+    sent: Number
+    turned_away: Number
+    conflicts_avoided: Number
+    hindrances: list[Text]
+
+
+class _Tally(msgspec.Struct):
+    checked: Number
+    broken: Number
+    first: Moment | None
+    last: Moment | None
+    groups: list[tuple[Text, Text, Text, Number]]
+    examples: list[Text]
+    names: dict[Text, Row]
+
+
+class _Record(msgspec.Struct):
+    taken: Moment
+    hashes: Text | None
+    proxies: Annotated[list[_Proxy], Meta(min_length=1)]
+    tallies: dict[Text, _Tally]
+    inventory: dict[Text, dict[Text, Row]]
+    counts: dict[Text, tuple[Whole, Whole, Whole, Whole]]
+    acknowledged: dict[Text, Text]
+    effects_handled: list[Text]
+
+
+class _Rule(msgspec.Struct):
+    id: Text
+    verdict: Verdict
+
+
+class _Judged(_Record):
+    rules: list[_Rule]
+
+
 def check(record: object) -> Json:
     """Give a record that can be judged. Raises NotARecord."""
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise NotARecord(f"it is not the checklist of a proxy that writes format {FORMAT}")
-    if not record.get("proxies"):
-        raise NotARecord("it has no proxies")
-    for name, shape in _RECORD.items():
-        if not _fits(record, {name: shape}):
-            raise NotARecord(f"its {name} are not as a proxy of this version writes them")
-    return record
+    return _checked(record, _Record)
 
 
 def check_judged(record: object) -> Json:
     """Give a record with its verdicts. Raises NotARecord."""
-    found = check(record)
-    if not _fits(found, {"rules": [{"id": _text, "verdict": _verdict}]}):
-        raise NotARecord("its rules are not as `talon-proxy checklist --format json` writes them")
-    return found
+    return _checked(record, _Judged)
 
 
-def _text(value: object) -> bool:
-    # What can be printed has no place for control characters, which XML does not take in any form.
-    return isinstance(value, str) and len(value) <= LONGEST and value.isprintable()
-
-
-def _number(value: object) -> bool:
-    # NaN and infinity, which Python reads in JSON, are in no range.
-    return isinstance(value, int | float) and 0 <= value < 1e15
-
-
-def _integer(value: object) -> bool:
-    return isinstance(value, int) and -1e15 < value < 1e15
-
-
-def _moment(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= LAST_MOMENT
-
-
-def _moment_or_none(value: object) -> bool:
-    return value is None or _moment(value)
-
-
-def _text_or_none(value: object) -> bool:
-    return value is None or _text(value)
-
-
-def _verdict(value: object) -> bool:
-    return value in [verdict.value for verdict in Verdict]
-
-
-def _fits(value: object, shape: object) -> bool:
-    """Whether it has this shape: a test; a list of such; a row of these; a map with these, or by any name (`...`)."""
-    match shape:
-        case list():
-            return isinstance(value, list) and all(_fits(each, shape[0]) for each in value)
-        case tuple():
-            return (
-                isinstance(value, list)
-                and len(value) == len(shape)
-                and all(_fits(each, wanted) for each, wanted in zip(value, shape, strict=True))
-            )
-        case dict() if ... in shape:
-            return isinstance(value, dict) and all(
-                _text(name) and _fits(each, shape[...]) for name, each in value.items()
-            )
-        case dict():
-            return isinstance(value, dict) and all(
-                name in value and _fits(value[name], wanted) for name, wanted in shape.items()
-            )
-    test: Callable[[object], bool] = shape  # type: ignore[assignment]
-    return test(value)
-
-
-_ROW = (_number, _number, _moment, _moment)
-_NUMBERS = ("looked_at", "waiting", "thinned", "dropped", "sessions", "sent", "turned_away", "conflicts_avoided")
-_PROXY = {
-    **dict.fromkeys(_NUMBERS, _number),
-    "name": _text,
-    "since": _moment,
-    "seconds": _number,
-    "hindrances": [_text],
-}
-_TALLY = {
-    "checked": _number,
-    "broken": _number,
-    "first": _moment_or_none,
-    "last": _moment_or_none,
-    "groups": [(_text, _text, _text, _number)],
-    "examples": [_text],
-    "names": {...: _ROW},
-}
-_RECORD = {
-    "taken": _moment,
-    "hashes": _text_or_none,
-    "proxies": [_PROXY],
-    "tallies": {...: _TALLY},
-    "inventory": {...: {...: _ROW}},
-    "counts": {...: (_integer, _integer, _integer, _integer)},
-    "acknowledged": {...: _text},
-    "effects_handled": [_text],
-}
+def _checked(record: object, shape: type[_Record]) -> Json:
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise NotARecord(f"it is not the checklist of a proxy that writes format {FORMAT}")
+    try:
+        msgspec.convert(record, shape)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise NotARecord(f"it is not as `talon-proxy checklist --format json` writes it: {error}") from None
+    return record

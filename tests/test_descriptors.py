@@ -134,6 +134,7 @@ async def test_p9_with_no_descriptor_for_talon_one_calls_are_refused_and_the_cir
         async with asyncio.timeout(20):
             while await ask(first) != b"HTTP/1.1 200":  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+        await proxy.stop()
         assert "circuit" not in proxy.out
 
 

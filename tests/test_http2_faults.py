@@ -142,7 +142,7 @@ async def test_u27_a_call_that_is_refused_again_and_again_was_not_sent() -> None
 
 async def test_a_refused_call_whose_caller_is_gone_is_not_sent_again() -> None:
     """It waits for a connection as one that was never sent: its time ends it."""
-    async with running(Http2Upstream(max_concurrent_streams=1), max_connections=1, total_timeout=0.3) as (
+    async with running(Http2Upstream(max_concurrent_streams=1), max_connections=1, total_timeout=1.0) as (
         upstream,
         proxy,
     ):
@@ -194,7 +194,7 @@ async def test_u28_more_calls_than_streams_queue_for_them() -> None:
 
 
 async def test_u28_a_peer_that_takes_no_stream_is_waited_for() -> None:
-    async with running(Http2Upstream(max_concurrent_streams=0), max_connections=1, total_timeout=0.3) as (
+    async with running(Http2Upstream(max_concurrent_streams=0), max_connections=1, total_timeout=1.0) as (
         upstream,
         proxy,
     ):
@@ -216,7 +216,7 @@ async def test_u28_a_peer_that_tells_no_settings_is_no_connection() -> None:
 
 
 async def test_u28_a_call_that_takes_too_long_is_cancelled_and_the_connection_stays() -> None:
-    async with running(response_timeout=0.2) as (upstream, proxy):
+    async with running(response_timeout=1.0) as (upstream, proxy):
         upstream.answer = lambda call: None if call.stream == 1 else call.reply()
 
         assert (await ask(proxy, POST)).failure == (504, "connection_read_timeout", "unknown")

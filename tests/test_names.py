@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import NameNotResolved, NameTimeout
 from proxy.wire import names
 from proxy.wire.names import KEPT, LONGEST_LOOKUP, MOST, RETRY, SPARED, THREADS, AddrInfo, Name, Resolver
-from tests.harness import patiently
+from tests.harness import patiently, until
 from tests.upstream_fakes import FakeClock, turns
 
 HOST = "shop.talon.one"
@@ -361,7 +361,7 @@ async def test_u2_lookups_that_hang_take_no_more_than_a_few_threads_and_the_loop
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     resolver = Resolver()
     tasks = [asyncio.get_running_loop().create_task(resolver(HOST, 443)) for _ in range(THREADS)]
-    await turns()
+    await until(lambda: len(begun) == THREADS)
     for task in tasks:
         task.cancel()  # given up; their threads are still there
     await asyncio.gather(*tasks, return_exceptions=True)

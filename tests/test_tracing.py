@@ -251,14 +251,11 @@ async def test_an_attempt_that_gets_no_connection_is_a_span_that_failed(spans: S
 
 
 async def test_a_lost_connection_and_an_answer_that_comes_too_late_are_spans_that_failed(spans: Spans) -> None:
-    async with running(tracing=spans.tracing, lanes=LaneRules(), response_timeout=0.05, quarantine=0.0) as (
-        upstream,
-        proxy,
-    ):
+    async with running(tracing=spans.tracing, lanes=LaneRules(), quarantine=0.0) as (upstream, proxy):
         upstream.answer = lambda _: None  # and closes
         await call(proxy)
         upstream.answer = None
-        held = asyncio.create_task(call(proxy))
+        held = asyncio.create_task(call(proxy, Talon_Proxy_Timeout_Ms="200"))
         await upstream.received()
         await upstream.received()
         await held

@@ -110,14 +110,12 @@ async def scripted(
 
 @pytest.mark.parametrize("start", [GET, *WRITES])
 async def test_u1_a_refused_connection_is_told_at_once(start: bytes) -> None:
-    async with running() as (upstream, proxy):
+    async with running(connect_timeout=60.0, total_timeout=60.0) as (upstream, proxy):  # longer than is waited here
         await upstream.stop()
-        begun = time.monotonic()
 
         answer = await ask(proxy, start)
 
         assert answer.failure == (502, "connection_refused", "not-sent")
-        assert time.monotonic() - begun < 1.0
         assert proxy.witness.ended[0][0].timeline.tries == 3
 
 
@@ -520,15 +518,16 @@ async def test_u12_a_dribbling_answer_ends_at_the_deadline(options: dict[str, fl
         begun = time.monotonic()
         call = asking(proxy, PUT)
         line, _ = await upstream.received()
+        dribbled = 0
         with contextlib.suppress(ConnectionError):  # at its end the proxy closes
-            for byte in said:
-                if call.done():
-                    break
-                await line.send(bytes([byte]))
+            while dribbled < len(said) and not call.done():
+                await line.send(said[dribbled : dribbled + 1])
                 await asyncio.sleep(0.01)
+                dribbled += 1
 
         assert (await call).failure == (504, token, "unknown")
-        assert 0.29 < time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun > 0.29
+        assert dribbled < len(said)
         assert len(upstream.requests) == 1
 
 

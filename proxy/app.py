@@ -172,7 +172,6 @@ class App:
             start,
             make=self._generation,
             swapped=self._traffic.attempts.signs.forget,
-            clock=time.monotonic,
             now=_now,
         )
         self._plan: Plan | None = None

@@ -27,11 +27,10 @@ class NotAllowed(Exception):
 
 @dataclass(slots=True)
 class Move:
-    """A switch under way, for those who look. `since`: seconds of the clock."""
+    """A switch under way, for those who look."""
 
     url: str
     phase: str
-    since: float
 
 
 class Switcher:
@@ -45,7 +44,6 @@ class Switcher:
         *,
         make: Callable[[Settings, Target], Generation],
         swapped: Callable[[], None],
-        clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         """`start` is what `upstream` serves. `make` builds a generation, not open yet; may raise OSError.
@@ -60,7 +58,6 @@ class Switcher:
         self._target = start
         self._make = make
         self._swapped = swapped
-        self._clock = clock
         self._now = now
 
     def __repr__(self) -> str:
@@ -112,7 +109,7 @@ class Switcher:
 
     async def prepare(self, settings: Settings, wanted: Target, *, force: bool = False) -> Generation:
         """Open and verify a generation of a target. Raises Unverified or OSError."""
-        self.move = Move(str(wanted.origin), "connecting", self._clock())
+        self.move = Move(str(wanted.origin), "connecting")
         generation = self._make(settings, wanted)
         connections = settings.upstream.connections
         try:
@@ -120,7 +117,6 @@ class Switcher:
                 generation,
                 warm=min(connections.warm, connections.max),
                 timeout=settings.upstream.timeouts.response,
-                clock=self._clock,
                 progress=_into(self.move),
             )
         except Unverified as reason:

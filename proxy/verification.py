@@ -8,13 +8,14 @@ profile, runs no rule, changes nothing, is answered from one row, and needs a va
 import asyncio
 from collections.abc import Callable
 
-from proxy.errors import ProxyError, ResponseTimeout
+from proxy.errors import ProxyError
 from proxy.keyset import ApiKey, Ring
-from proxy.messages import Reply, Sent, Timeline
+from proxy.messages import Reply
 from proxy.settings import Origin
 from proxy.upstream import Generation
 from proxy.wire.connection import Connection
 from proxy.wire.dialing import Opened
+from proxy.wire.question import Question
 
 TARGET = b"/v1/integration/campaigns?pageSize=1"
 _LINES = b"Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: talon-proxy\r\nVia: 1.1 talon-proxy\r\n"
@@ -28,9 +29,7 @@ class Unverified(Exception):
 Progress = Callable[[str], None]
 
 
-async def verify(
-    generation: Generation, *, warm: int, timeout: float, clock: Callable[[], float], progress: Progress
-) -> None:
+async def verify(generation: Generation, *, warm: int, timeout: float, progress: Progress) -> None:
     """Open `warm` connections (at least one) and use each Application's key. Raises Unverified.
 
     Where only an Application's second key is good, that one leads. `timeout`: seconds for each call.
@@ -42,7 +41,7 @@ async def verify(
         raise Unverified(f"{generation.origin}: {error.message}: {error.details}") from error
     progress("verifying keys")
     for ring in generation.keys.rings.values():
-        await _verify_keys(generation, ring, timeout, clock)
+        await _verify_keys(generation, ring, timeout)
 
 
 async def _warm(generation: Generation, count: int) -> None:
@@ -83,10 +82,10 @@ class _Borrower:
             generation.pool.release(self._granted)
 
 
-async def _verify_keys(generation: Generation, ring: Ring, timeout: float, clock: Callable[[], float]) -> None:
-    reason = await _try(generation, ring.leading, timeout, clock)
+async def _verify_keys(generation: Generation, ring: Ring, timeout: float) -> None:
+    reason = await _try(generation, ring.leading, timeout)
     if reason == _REFUSED and ring.other is not None:
-        reason = await _try(generation, ring.other, timeout, clock)
+        reason = await _try(generation, ring.other, timeout)
         if reason is None:
             ring.swap()
         elif reason == _REFUSED:
@@ -98,21 +97,13 @@ async def _verify_keys(generation: Generation, ring: Ring, timeout: float, clock
 _REFUSED = "the key is refused (401)"
 
 
-async def _try(generation: Generation, key: ApiKey, timeout: float, clock: Callable[[], float]) -> str | None:
+async def _try(generation: Generation, key: ApiKey, timeout: float) -> str | None:
     """Make the call with a key; None: it is good, else what is wrong."""
     head = b"GET %b HTTP/1.1\r\n%b%b%b\r\n" % (TARGET, generation.host_line, _LINES, key.line)
-    question = _Question(head, timeout, clock)
-    connection = generation.pool.take()
-    if connection is not None:
-        question.granted(connection, None)
-    else:
-        generation.pool.wait(question)
     try:
-        reply = await question.reply
+        reply = await Question(head, timeout).ask(generation.pool)
     except ProxyError as error:
         return f"{error.message}: {error.details}"
-    finally:
-        generation.pool.withdraw(question)
     if reply.status == 401:
         key.uses.rejected += 1
     else:
@@ -144,38 +135,3 @@ def _to(reply: Reply) -> str:
             except ValueError:
                 break
     return ""
-
-
-class _Question:
-    """One call; see `wire.http1.Exchange` and `wire.pool.Waiter`."""
-
-    method = b"GET"
-    may_stream = False
-
-    def __init__(self, head: bytes, timeout: float, clock: Callable[[], float]) -> None:
-        now = clock()
-        self.timeline = Timeline(now, now)
-        self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._head = head
-        self._timeout = timeout
-
-    def granted(self, connection: Connection, opened: Opened | None) -> None:
-        connection.send(self, self._head, b"", timeout=self._timeout)
-
-    def refused(self, error: ProxyError) -> None:
-        self.failed(error)
-
-    def sent(self) -> None:
-        pass
-
-    def answered(self, reply: Reply) -> None:
-        if not self.reply.done():
-            self.reply.set_result(reply)
-
-    def failed(self, error: ProxyError) -> None:
-        if not self.reply.done():
-            self.reply.set_exception(error)
-
-    def overdue(self) -> float:
-        self.failed(ResponseTimeout("No complete answer within upstream.timeouts.response", sent=Sent.MAYBE))
-        return 0.0

@@ -44,7 +44,6 @@ class Rig:
             start,
             make=self.hosts.make,
             swapped=self._swap,
-            clock=self.clock,
             now=self.wall.now,
         )
 

@@ -39,7 +39,7 @@ class Rig:
         self.dialer.script = lambda said: message(200 if any(key.encode() in said for key in keys) else 401, b"{}")
 
     async def verify(self, warm: int = 2) -> None:
-        await verify(self.generation, warm=warm, timeout=10.0, clock=self.clock, progress=self.progress.append)
+        await verify(self.generation, warm=warm, timeout=10.0, progress=self.progress.append)
 
     async def refused(self) -> str:
         with pytest.raises(Unverified) as caught:

@@ -62,6 +62,7 @@ from proxy.traffic.traffic import Traffic
 from proxy.upstream import Generation, Upstream
 from proxy.verification import Unverified
 from proxy.wire.buffers import Buffers
+from proxy.wire.downstream import House
 from proxy.wire.listener import CannotListen, Listener
 from proxy.wire.wheel import Wheel
 
@@ -164,7 +165,7 @@ class App:
         )
         self._report = Report(self._traffic, lambda: self._pipeline.flights, hashes, clock=time.monotonic)
         self._listener = Listener(
-            self._pipeline, self._wheel, request_table(), self._buffers, *downstream_rules(settings)
+            House(self._pipeline, self._wheel, request_table(), self._buffers, *downstream_rules(settings))
         )
         self._switcher = Switcher(
             settings,
@@ -352,7 +353,7 @@ class App:
             self._metrics.know(credentials.applications)
             self._pipeline.follow(routes, self._callers, credentials, for_pipeline)
             self._traffic.follow(for_traffic)
-            self._listener.follow(*downstream)
+            self._listener.house.follow(*downstream)
             self._buffers.most = settings.limits.buffered
             self._checking.follow(settings, routes, credentials)
             self._observers.follow(*self._observing, access_log, *self._checking.observers)

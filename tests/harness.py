@@ -35,7 +35,7 @@ from proxy.upstream import DIRECT, Generation
 from proxy.upstream import Upstream as CurrentUpstream
 from proxy.wire.buffers import Buffers
 from proxy.wire.dialing import Wanted, tls_context
-from proxy.wire.downstream import Limits, Timeouts
+from proxy.wire.downstream import House, Limits, Timeouts
 from proxy.wire.egress import EgressRules
 from proxy.wire.heads import RequestLimits
 from proxy.wire.listener import Listener
@@ -291,15 +291,15 @@ class Proxy:
             rules=PipelineRules(total_timeout, base_path=base_path, coalescing=coalescing),
             tracer=tracing,
         )
-        limits = Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections)
-        self.listener = Listener(
+        house = House(
             self.pipeline,
             self.wheel,
             request_table(),
             self.buffers,
-            limits,
+            Limits(RequestLimits(head=head, fields=fields, target=target, body=body), pipeline, connections),
             timeouts or Timeouts(10.0, 10.0, 30.0, 3600.0),
         )
+        self.listener = Listener(house)
         self.port = 0
 
     async def start(self, *addresses: str) -> Self:

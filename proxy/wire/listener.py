@@ -15,10 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from proxy.wire.buffers import Buffers
-from proxy.wire.downstream import Connection, Handler, House, Limits, Timeouts
-from proxy.wire.fieldtable import FieldTable
-from proxy.wire.wheel import Wheel
+from proxy.wire.downstream import Connection, House
 
 _LOG = logging.getLogger(__name__)
 BACKLOG = 1024
@@ -62,22 +59,10 @@ class CannotListen(OSError):
 class Listener:
     """Accepts callers; owns their connections."""
 
-    def __init__(
-        self,
-        handler: Handler,
-        wheel: Wheel,
-        table: FieldTable,
-        buffers: Buffers,
-        limits: Limits,
-        timeouts: Timeouts,
-    ) -> None:
-        self.house = House(handler, wheel, table, buffers, limits, timeouts)
+    def __init__(self, house: House) -> None:
+        self.house = house
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
-
-    def follow(self, limits: Limits, timeouts: Timeouts) -> None:
-        """Hold callers to these from now on, those that are connected too."""
-        self.house.follow(limits, timeouts)
 
     def drain(self) -> None:
         """Ask callers to come back on another connection, and elsewhere."""

@@ -7,7 +7,7 @@ or hands it on as a `ReplyStream`. It writes nothing: the connection owns frames
 from typing import Final, Protocol
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge
-from proxy.messages import Reply, Sent, Source
+from proxy.messages import Reply, Sent
 from proxy.wire.buffers import SMALL, Buffers, Share
 from proxy.wire.connection import Exchange
 from proxy.wire.heads import MAX_INTERIM, ReplyHead, bad_reply
@@ -167,11 +167,7 @@ class Stream:
         head, pieces = self._head, self._pieces
         assert head is not None
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if head.status == 204:
-            length = None
-        else:
-            length = head.length if self.exchange.method == b"HEAD" or head.status == 304 else len(body)
-        return self._reply(head, body, length)
+        return head.whole(body, self._share, method=self.exchange.method)
 
     def broken_off(self) -> ProxyError:
         """Say how far the answer had come when it ended."""
@@ -190,19 +186,7 @@ class Stream:
             stream.put(piece)
         self._pieces = []
         self._await_piece()
-        self._carrier.hand_over(self, self._reply(head, b"", head.length, stream=stream))
-
-    def _reply(self, head: ReplyHead, body: bytes, length: int | None, stream: ReplyStream | None = None) -> Reply:
-        return Reply(
-            head.status,
-            head.fields.block,
-            body,
-            source=Source.UPSTREAM,
-            length=length,
-            dated=head.fields.dated,
-            stream=stream,
-            share=self._share if stream is None else None,
-        )
+        self._carrier.hand_over(self, head.begun(stream))
 
     # --- a feed of pieces ---
 

@@ -24,8 +24,10 @@ from proxy.errors import (
     TargetTooLong,
     VersionNotSupported,
 )
-from proxy.messages import Fields, Noted, Sent, joined
+from proxy.messages import Fields, Noted, Reply, Sent, Source, joined
+from proxy.wire.buffers import Share
 from proxy.wire.fieldtable import Fate, FieldTable, Hop, connection_options, without_nominated
+from proxy.wire.replystream import ReplyStream
 
 MAX_FIELD: Final = 8192  # bytes of a field line with its CRLF; one this long is too long
 METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"})
@@ -343,6 +345,30 @@ class ReplyHead:
     def interim(self) -> bool:
         """1xx: not the answer yet."""
         return self.status < 200
+
+    def whole(self, body: bytes, share: Share | None, *, method: bytes) -> Reply:
+        """Give the reply whose body is all there. `method`: of its request; see `Reply` for `length`."""
+        if self.status == 204:
+            length = None
+        else:
+            length = self.length if method == b"HEAD" or self.status == 304 else len(body)
+        return self._reply(body, length, share, None)
+
+    def begun(self, stream: ReplyStream) -> Reply:
+        """Give the reply whose body comes as a stream, which counts what it holds itself."""
+        return self._reply(b"", self.length, None, stream)
+
+    def _reply(self, body: bytes, length: int | None, share: Share | None, stream: ReplyStream | None) -> Reply:
+        return Reply(
+            self.status,
+            self.fields.block,
+            body,
+            source=Source.UPSTREAM,
+            length=length,
+            dated=self.fields.dated,
+            stream=stream,
+            share=share,
+        )
 
 
 MAX_REPLY_HEAD: Final = 65536

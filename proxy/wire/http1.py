@@ -15,7 +15,7 @@ from typing import Final, cast
 import httptools
 
 from proxy.errors import ConnectionLost, IncompleteReply, ProxyError, ReplyTooLarge, ResponseTimeout
-from proxy.messages import Reply, Sent, Source, Timeline
+from proxy.messages import Sent, Timeline
 from proxy.wire import connection
 from proxy.wire.buffers import SMALL, Buffers, Share
 from proxy.wire.chunked import BadChunk, ChunkedDecoder
@@ -308,7 +308,7 @@ class Connection(connection.Connection):
         self._pieces = []
         self._await_piece()
         self._timeline.answered = self._clock()
-        exchange.answered(self._reply(head, b"", head.length, None, self._stream))
+        exchange.answered(head.begun(self._stream))
 
     def _await_piece(self) -> None:
         """Each piece of a stream gets the time a whole answer has: nobody knows how long a large one may take."""
@@ -350,25 +350,7 @@ class Connection(connection.Connection):
             self._count(len(body), anyway=True)
         share = self._share
         self._free(head, now, reusable=reusable)
-        if head.status == 204:
-            length = None
-        else:
-            length = head.length if exchange.method == b"HEAD" or head.status == 304 else len(body)
-        exchange.answered(self._reply(head, body, length, share))
-
-    def _reply(
-        self, head: ReplyHead, body: bytes, length: int | None, share: Share | None, stream: ReplyStream | None = None
-    ) -> Reply:
-        return Reply(
-            head.status,
-            head.fields.block,
-            body,
-            source=Source.UPSTREAM,
-            length=length,
-            dated=head.fields.dated,
-            stream=stream,
-            share=share,
-        )
+        exchange.answered(head.whole(body, share, method=exchange.method))
 
     def _free(self, head: ReplyHead, now: float, *, reusable: bool) -> None:
         """ACTIVE ⇒ IDLE, or ⇒ CLOSED."""

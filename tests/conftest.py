@@ -1,7 +1,10 @@
-"""Every test runs on uvloop, as the proxy does, no generated one is timed, no error of ours shows a key; some files."""
+"""Every test runs on uvloop, as the proxy does, no generated one is timed, no error of ours shows a key.
+
+And what tests of several modules are given.
+"""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 from proxy.errors import ProxyError
-from tests.harness import KEY
+from tests.harness import KEY, Upstream
+from tests.traffic_rig import APPLICATIONS, Shop, ended, open_shop
+from tests.upstream_fakes import Silence
 
 # A busy machine is no defect.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,3 +70,32 @@ def keyfile(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A scripted Talon.One."""
+    upstream = await Upstream().start()
+    yield upstream
+    await upstream.stop()
+
+
+@pytest.fixture
+async def silence() -> AsyncIterator[None]:
+    """See `Silence`."""
+    async with Silence.kept():
+        yield
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """The traffic room with callers before it and nobody's sockets behind it."""
+    with ended(open_shop()) as shop:
+        yield shop
+
+
+@pytest.fixture
+def mall() -> Iterator[Shop]:
+    """Two Applications of one environment, and one of another."""
+    with ended(open_shop(applications=APPLICATIONS)) as shop:
+        yield shop

@@ -129,6 +129,11 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self.answer: Callable[[bytes], bytes | None] | None = lambda request: OK
 
+    @property
+    def url(self) -> str:
+        """Where it is, in clear."""
+        return f"http://127.0.0.1:{self.port}"
+
     async def start(self, tls: ssl.SSLContext | None = None, port: int = 0) -> Self:
         """Listen."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=tls, limit=1 << 25)
@@ -333,10 +338,10 @@ class Proxy:
 
 
 @asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[tuple[Upstream, Proxy]]:
+async def running(host: str = "127.0.0.1", /, **options: Any) -> AsyncIterator[tuple[Upstream, Proxy]]:
     """Give an upstream and a proxy in front of it, both running; stop them at the end."""
     upstream = await Upstream().start()
-    proxy = await Proxy(f"http://127.0.0.1:{upstream.port}", **options).start()
+    proxy = await Proxy(f"http://{host}:{upstream.port}", **options).start()
     try:
         yield upstream, proxy
     finally:

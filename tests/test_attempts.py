@@ -1,6 +1,6 @@
 """The attempts of one call: repeated only where nothing was sent, and signed at the last moment."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -28,7 +28,9 @@ from proxy.traffic.retries import Reason
 from proxy.traffic.retries import Rules as RetryRules
 from tests.harness import KEY
 from tests.traffic_rig import Shop, Shopper
-from tests.upstream_fakes import FakeStream, FakeUpstream, Silence
+from tests.upstream_fakes import FakeStream, FakeUpstream
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 
 class Rig(Shop):
@@ -55,12 +57,6 @@ class Rig(Shop):
 @pytest.fixture
 def rig() -> Rig:
     return Rig()
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 async def test_a_call_is_written_with_host_fields_and_key(rig: Rig) -> None:

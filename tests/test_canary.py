@@ -125,16 +125,14 @@ class Everything:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = await Upstream().start()
+def upstream(upstream: Upstream) -> Upstream:
     upstream.answer = scripted
-    yield upstream
-    await upstream.stop()
+    return upstream
 
 
 async def test_no_secret_leaves_the_process_but_in_one_line_to_talon_one(upstream: Upstream) -> None:
     settings = {**SETTINGS, "upstream__timeouts__total": "5s", "retries__connection": "1"}
-    async with serving(f"http://127.0.0.1:{upstream.port}", **settings) as proxy:
+    async with serving(upstream.url, **settings) as proxy:
         told = Everything(proxy)
         await calls_that_pass(told)
         await calls_that_talon_one_spoils(told)
@@ -241,7 +239,7 @@ def assert_signed_once(requests: list[bytes]) -> None:
 
 async def test_the_management_key_is_as_silent(upstream: Upstream) -> None:
     settings = {"api_key": KEY, "management__api_key": MANAGEMENT, "log__level": "debug", "log__access": "all"}
-    async with serving(f"http://127.0.0.1:{upstream.port}", **settings) as proxy:
+    async with serving(upstream.url, **settings) as proxy:
         answer = await proxy.ask("GET", "/v1/applications/echo")
         proxy.send(signal.SIGTERM)
         ended = await proxy.ended()
@@ -253,7 +251,7 @@ async def test_the_management_key_is_as_silent(upstream: Upstream) -> None:
 
 async def test_a_secret_that_comes_back_in_a_request_id_is_not_logged(upstream: Upstream) -> None:
     """A caller's own id is kept and told to it again; the log, which others read, has a net of its own."""
-    async with serving(f"http://127.0.0.1:{upstream.port}", **SETTINGS) as proxy:
+    async with serving(upstream.url, **SETTINGS) as proxy:
         for secret in (TOKEN, KEY, MANAGEMENT):
             answer = await proxy.ask("GET", SESSION, **SIGNED, X_Request_Id=f"id-{secret}")
             assert answer.field("x-request-id") == f"id-{secret}"
@@ -292,7 +290,7 @@ async def collector_as_it_was() -> AsyncIterator[None]:
 
 async def test_no_object_shows_a_secret(upstream: Upstream) -> None:
     """Whatever a traceback, a debugger or a log line might print of a running proxy with a call under way."""
-    environment = variables({**SETTINGS, "upstream__url": f"http://127.0.0.1:{upstream.port}"})
+    environment = variables({**SETTINGS, "upstream__url": upstream.url})
     loaded = load(["--listen", "127.0.0.1:0", "--admin.listen", "127.0.0.1:0", "--shutdown.quiet", "0ms"], environment)
     settings = loaded.settings
     redactor = Redactor(secrets(settings))

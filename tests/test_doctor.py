@@ -94,7 +94,7 @@ async def test_every_key_of_every_application_is_tried() -> None:
             "applications__eu__api_key": KEY,
             "applications__us__api_key": OTHER,
         }
-        found = await examined(f"http://127.0.0.1:{upstream.port}", **keys)
+        found = await examined(upstream.url, **keys)
 
     assert {(tried.application, tried.setting): tried.status for tried in found.keys} == {
         ("default", "api_key"): 200,
@@ -212,7 +212,7 @@ async def test_a_proxy_that_wants_credentials_is_told() -> None:
 
 async def test_connections_come_from_the_address_that_is_wanted() -> None:
     async with talon_one() as upstream:
-        found = await examined(f"http://127.0.0.1:{upstream.port}", upstream__bind="127.0.0.9")
+        found = await examined(upstream.url, upstream__bind="127.0.0.9")
 
     assert found.source == "127.0.0.9"
 
@@ -228,7 +228,7 @@ async def test_connections_come_from_the_address_that_is_wanted() -> None:
 async def test_a_page_is_asked_for_our_address_and_gets_no_key(body: bytes, seen: str | None) -> None:
     async with talon_one() as upstream:
         upstream.answer = lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-        url = f"http://127.0.0.1:{upstream.port}"
+        url = upstream.url
         examiner = Examiner(load([], variables({"upstream__url": url, "api_key": KEY})).settings)
         told = await examiner.echo(f"{url}/ip?format=text")
         failed = await examiner.echo(f"http://127.0.0.1:{refusing()}/"), await examiner.echo("203.0.113.7")
@@ -366,7 +366,7 @@ def test_it_is_told_in_lines_that_fit_and_counted() -> None:
 
 async def test_the_command_ends_well_where_nothing_is_wrong_and_shows_no_key() -> None:
     async with talon_one() as upstream:
-        url = f"http://127.0.0.1:{upstream.port}"
+        url = upstream.url
         ended = await talon_proxy("doctor", upstream__url=url, api_key=KEY)
 
     assert (ended.code, ended.err) == (0, "")
@@ -377,7 +377,7 @@ async def test_the_command_ends_well_where_nothing_is_wrong_and_shows_no_key() -
 
 async def test_the_command_compares(capsys: pytest.CaptureFixture[str]) -> None:
     async with talon_one() as upstream:
-        url = f"http://127.0.0.1:{upstream.port}"
+        url = upstream.url
         given = variables({"upstream__url": url, "api_key": KEY})
         other = f"http://localhost:{upstream.port}"
 
@@ -390,7 +390,7 @@ async def test_the_command_compares(capsys: pytest.CaptureFixture[str]) -> None:
 
 async def test_the_command_tells_programs(capsys: pytest.CaptureFixture[str]) -> None:
     async with talon_one() as upstream:
-        url = f"http://127.0.0.1:{upstream.port}"
+        url = upstream.url
         given = variables({"upstream__url": url, "api_key": OTHER})
 
         assert await asyncio.to_thread(main, ["--json", "--echo-url", f"{url}/ip"], given) == 1

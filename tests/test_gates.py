@@ -278,12 +278,6 @@ def _has(passenger: Passenger, key: Key) -> bool:
 DRY = b"/v2/customer_sessions/s?dry=true"
 
 
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with ended(open_shop()) as shop:
-        yield shop
-
-
 def test_dry_calls_go_two_at_a_time(shop: Shop) -> None:
     """B20: they may count towards Talon.One's limit."""
     write = shop.session("s", "p")

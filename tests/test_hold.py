@@ -1,7 +1,6 @@
 """Holding writes for a switch: nothing more is sent that writes, places are kept, and all go on in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -9,13 +8,9 @@ from proxy.errors import ConnectionLost
 from proxy.messages import Sent
 from proxy.traffic.hold import Hold
 from tests.traffic_rig import PARALLEL_SESSION, Shop
-from tests.upstream_fakes import FakeUpstream, Silence, turns
+from tests.upstream_fakes import FakeUpstream, turns
 
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
+pytestmark = pytest.mark.usefixtures("silence")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,7 +16,9 @@ from proxy.wire.connection import Closing
 from proxy.wire.heads import MAX_INTERIM, ReplyParser
 from proxy.wire.http1 import JOIN_BELOW, Connection, State
 from proxy.wire.replystream import STREAM_AHEAD
-from tests.upstream_fakes import Asked, FakeClock, FakeSocket, FakeTransport, Silence, turns
+from tests.upstream_fakes import Asked, FakeClock, FakeSocket, FakeTransport, turns
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 LIMIT = 64  # bytes of a reply that is held
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
@@ -76,12 +78,6 @@ def rig() -> Iterator[Rig]:
     rig = Rig()
     yield rig
     rig.socket.close()
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 def reply_of(asked: Asked) -> Reply:

@@ -1,6 +1,6 @@
 """Who joins whom, and what has to be equal for that, as a shop sees it. The table of edge cases is in test_lanes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,6 @@ from proxy.pipeline import Rules as PipelineRules
 from proxy.traffic.flights import State
 from proxy.traffic.lanes import Rules as LaneRules
 from tests.traffic_rig import (
-    APPLICATIONS,
     Shop,
     Shopper,
     application,
@@ -26,19 +25,6 @@ from tests.traffic_rig import (
 KEY = b"Idempotency-Key"
 TIMEOUT = b"Talon-Proxy-Timeout-Ms"
 TARGET = b"/v2/customer_sessions/s"
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with ended(open_shop()) as shop:
-        yield shop
-
-
-@pytest.fixture
-def mall() -> Iterator[Shop]:
-    """Two Applications of one environment, and one of another."""
-    with ended(open_shop(applications=APPLICATIONS)) as shop:
-        yield shop
 
 
 # --- writes ---

@@ -56,7 +56,7 @@ B28             test_traffic_machine walks at random over all of this; that it f
                 test_traffic_machine_itself: a_broken_variant
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 import pytest
@@ -71,7 +71,6 @@ from proxy.traffic.lanes import UNFINISHED_PER_DEPTH
 from proxy.traffic.lanes import Rules as LaneRules
 from tests import table
 from tests.traffic_rig import (
-    APPLICATIONS,
     Shop,
     Shopper,
     application,
@@ -87,19 +86,6 @@ from tests.traffic_rig import (
 
 TIMEOUT = b"Talon-Proxy-Timeout-Ms"
 TARGET = b"/v2/customer_sessions/s"
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with ended(open_shop()) as shop:
-        yield shop
-
-
-@pytest.fixture
-def mall() -> Iterator[Shop]:
-    """Two Applications of one environment, and one of another."""
-    with ended(open_shop(applications=APPLICATIONS)) as shop:
-        yield shop
 
 
 # --- order ---

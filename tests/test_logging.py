@@ -3,11 +3,8 @@
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.harness import OK, PATIENCE, Upstream
 from tests.process import Serve, serving
@@ -17,19 +14,12 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 CALL = '"msg":"call"'
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = await Upstream().start()
-    yield upstream
-    await upstream.stop()
-
-
 def lines(proxy: Serve, msg: str) -> list[dict[str, Any]]:
     return [entry for entry in map(json.loads, proxy.out.splitlines()) if entry["msg"] == msg]
 
 
 async def test_a_reload_changes_which_calls_and_which_events_are_written(upstream: Upstream, tmp_path: Path) -> None:
-    text = f'api_key = "{KEY}"\n[upstream]\nurl = "http://127.0.0.1:{upstream.port}"\n[log]\n'
+    text = f'api_key = "{KEY}"\n[upstream]\nurl = "{upstream.url}"\n[log]\n'
     file = tmp_path / "talon-proxy.toml"
     file.write_text(text + 'access = "off"\n')
     file.chmod(0o600)
@@ -70,7 +60,7 @@ async def test_a_reload_changes_which_calls_and_which_events_are_written(upstrea
 
 
 async def test_a_line_has_every_field_that_is_known(upstream: Upstream) -> None:
-    async with serving(f"http://127.0.0.1:{upstream.port}", log__access="all") as proxy:
+    async with serving(upstream.url, log__access="all") as proxy:
         trace = f"00-{TRACE}-b7ad6b7169203331-00"
         await proxy.ask("PUT", "/v2/customer_sessions/s?dry=true", b"{}", X_Request_Id="r", traceparent=trace)
 
@@ -98,7 +88,7 @@ async def test_a_line_has_every_field_that_is_known(upstream: Upstream) -> None:
 
 async def test_who_shares_an_answer_names_the_call_that_was_made_for_it(upstream: Upstream) -> None:
     upstream.answer = None
-    async with serving(f"http://127.0.0.1:{upstream.port}", log__access="all") as proxy:
+    async with serving(upstream.url, log__access="all") as proxy:
         first = asyncio.create_task(proxy.ask("PUT", "/v2/customer_sessions/s", b"{}", X_Request_Id="first"))
         line, _ = await upstream.received()
         second = asyncio.create_task(proxy.ask("PUT", "/v2/customer_sessions/s", b"{}", X_Request_Id="second"))
@@ -115,7 +105,7 @@ async def test_who_shares_an_answer_names_the_call_that_was_made_for_it(upstream
 async def test_a_call_that_took_long_says_what_it_waited_for(upstream: Upstream) -> None:
     """One waits for an answer that does not come, the next one in line behind it."""
     upstream.answer = None
-    async with serving(f"http://127.0.0.1:{upstream.port}") as proxy:
+    async with serving(upstream.url) as proxy:
 
         async def call(name: str, items: bytes) -> int:
             answer = await proxy.ask(

@@ -13,16 +13,12 @@ from tests.fleet import message
 from tests.given import settings
 from tests.test_switching import ELSEWHERE, HERE, THERE
 from tests.test_switching import Rig as Switching
-from tests.upstream_fakes import Silence, turns
+from tests.upstream_fakes import turns
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 KEY_THERE = "a-key-for-there-0123456789"
 GOOD, BAD = message(200, b"{}"), message(401, b"{}")
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 def planned(at: str = "2026-11-24T12:01:00Z", **more: str) -> Settings:

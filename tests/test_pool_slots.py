@@ -1,7 +1,6 @@
 """The pool with connections that carry many exchanges: how few it needs, and who gets which slot."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,9 @@ from proxy.wire.connection import HTTP2, Closing
 from proxy.wire.http2 import MOST_STREAMS, Connection, State
 from proxy.wire.pool import AGE_SPREAD, Census, Pool, PoolLimits
 from tests.h2_peer import Peer
-from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeWaiter, Silence, turns
+from tests.upstream_fakes import Asked, FakeClock, FakeDialer, FakeWaiter, turns
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 LIMITS = PoolLimits(warm=0, max=3, idle_timeout=50.0, max_age=300.0, reply=1024)
 HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -83,12 +84,6 @@ class Calling(FakeWaiter):
 def served(*calls: Calling) -> list[bool]:
     """Tell which have a slot."""
     return [call.done for call in calls]
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 async def test_calls_share_a_connection_as_far_as_its_slots_go() -> None:

@@ -22,11 +22,9 @@ NEEDED = {"TALON_PROXY_UPSTREAM__URL": "http://127.0.0.1:9", "TALON_PROXY_API_KE
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Serve]:
-    upstream = await Upstream().start()
-    async with serving(f"http://127.0.0.1:{upstream.port}") as proxy:
+async def proxy(upstream: Upstream) -> AsyncIterator[Serve]:
+    async with serving(upstream.url) as proxy:
         yield proxy
-    await upstream.stop()
 
 
 # --- where --------------------------------------------------------------------------------------------------------

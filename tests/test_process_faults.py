@@ -38,17 +38,6 @@ MANY = 200
 TARGET = "/v2/customer_sessions/s"
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = await Upstream().start()
-    yield upstream
-    await upstream.stop()
-
-
-def url(upstream: Upstream) -> str:
-    return f"http://127.0.0.1:{upstream.port}"
-
-
 async def calls_under_way(proxy: Serve, count: int) -> None:
     async with asyncio.timeout(PATIENCE):
         while (await proxy.status())["downstream"]["in_flight"] != count:  # noqa: ASYNC110 - nobody tells
@@ -66,7 +55,7 @@ async def answered(caller: Line) -> Answer:
 async def test_p1_sigterm_with_calls_in_flight_and_calls_in_line_fails_none_of_them(upstream: Upstream) -> None:
     upstream.answer = None
     settings = {"upstream__connections__max": str(MANY), "limits__concurrency": str(MANY)}
-    async with serving(url(upstream), **settings) as proxy:
+    async with serving(upstream.url, **settings) as proxy:
         callers = [await proxy.client() for _ in range(2 * MANY)]
         for number, caller in enumerate(callers):
             body = b'{"customerSession": {"attributes": {"number": %d}}}' % number
@@ -95,7 +84,7 @@ async def test_p2_after_sigkill_another_takes_its_place_at_once(upstream: Upstre
     """Nothing is kept on disk that could be half written; a keyed call is safe to make again, by the key it has."""
     upstream.answer = None
     keyed = request("POST", "/v2/events", b'{"type": "paid"}', Idempotency_Key="k")
-    async with serving(url(upstream)) as first:
+    async with serving(upstream.url) as first:
         caller = await first.client()
         await caller.send(keyed)
         await upstream.received()
@@ -105,7 +94,7 @@ async def test_p2_after_sigkill_another_takes_its_place_at_once(upstream: Upstre
         assert (await first.ended()).code == -signal.SIGKILL
 
     upstream.answer = lambda _: OK
-    async with serving(url(upstream), listen=address) as second:
+    async with serving(upstream.url, listen=address) as second:
         caller = await second.client()
         await caller.send(keyed)
         assert (await answered(caller)).status == 200
@@ -117,7 +106,7 @@ async def test_p2_after_sigkill_another_takes_its_place_at_once(upstream: Upstre
 
 async def test_p7_a_call_whose_time_ended_while_the_process_was_stopped_is_not_sent(upstream: Upstream) -> None:
     upstream.answer = None
-    async with serving(url(upstream)) as proxy:
+    async with serving(upstream.url) as proxy:
         sent, waiting = await proxy.client(), await proxy.client()
         await sent.send(request("PUT", TARGET, b'{"customerSession": {"attributes": {"number": 1}}}'))
         line, _ = await upstream.received()
@@ -147,7 +136,7 @@ async def writing_to(output: int, upstream: Upstream, folder: Path, **settings: 
     """Give a proxy whose standard output is this descriptor: nobody but the test reads it."""
     given = {
         "listen": f"unix:{folder}/traffic",
-        "upstream__url": url(upstream),
+        "upstream__url": upstream.url,
         "api_key": DEFAULT_KEY,
         "admin__listen": f"unix:{folder}/admin",
         "shutdown__quiet": "0ms",
@@ -252,7 +241,7 @@ async def test_p11_a_blocked_loop_is_logged_with_its_stack_while_it_is_blocked(
 ) -> None:
     given = {
         "listen": "127.0.0.1:0",
-        "upstream__url": url(upstream),
+        "upstream__url": upstream.url,
         "api_key": DEFAULT_KEY,
         "admin__listen": f"unix:{tmp_path}/admin",
     }
@@ -302,7 +291,7 @@ async def test_p12_it_writes_no_file(upstream: Upstream, tmp_path: Path) -> None
     """So that it runs on a read-only root, without /tmp, on a full disk."""
     given = {
         "listen": "127.0.0.1:0",
-        "upstream__url": url(upstream),
+        "upstream__url": upstream.url,
         "api_key": DEFAULT_KEY,
         "admin__listen": f"unix:{tmp_path}/admin",
         "shutdown__quiet": "0ms",
@@ -345,7 +334,7 @@ async def test_p12_it_runs_as_process_1_on_a_read_only_root(upstream: Upstream, 
         pytest.skip("namespaces are not allowed here")
     given = {
         "listen": "127.0.0.1:0",
-        "upstream__url": url(upstream),
+        "upstream__url": upstream.url,
         "api_key": DEFAULT_KEY,
         "admin__listen": "127.0.0.1:0",
         "shutdown__quiet": "0ms",
@@ -370,7 +359,7 @@ async def test_p12_it_runs_as_process_1_on_a_read_only_root(upstream: Upstream, 
 
 
 async def test_p13_a_scraper_that_does_not_read_holds_nobody_up(upstream: Upstream) -> None:
-    async with serving(url(upstream)) as proxy:
+    async with serving(upstream.url) as proxy:
         scraper = Line(*await asyncio.open_unix_connection(proxy.admin, limit=1024))
         scraper.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(200):
@@ -387,7 +376,7 @@ async def test_p13_ids_make_no_series(upstream: Upstream) -> None:
     def series(text: str) -> set[str]:
         return {line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("talon_proxy_")}
 
-    async with serving(url(upstream)) as proxy:
+    async with serving(upstream.url) as proxy:
         caller = await proxy.client()
 
         async def visits(begin: int, count: int) -> None:

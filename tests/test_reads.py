@@ -1,6 +1,6 @@
 """Open reads: who may be joined, and what seals them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -158,19 +158,6 @@ def test_a_write_of_the_management_api_seals_everything(reads: Reads) -> None:
 
 
 TARGET = b"/v2/customer_sessions/s"
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with ended(open_shop()) as shop:
-        yield shop
-
-
-@pytest.fixture
-def mall() -> Iterator[Shop]:
-    """Two Applications of one environment, and one of another."""
-    with ended(open_shop(applications=APPLICATIONS)) as shop:
-        yield shop
 
 
 # --- as a shop sees it ---

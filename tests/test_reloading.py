@@ -14,13 +14,9 @@ from tests.fleet import message
 from tests.given import loaded
 from tests.test_switching import HERE, THERE
 from tests.test_switching import Rig as Switching
-from tests.upstream_fakes import Silence, turns
+from tests.upstream_fakes import turns
 
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
+pytestmark = pytest.mark.usefixtures("silence")
 
 
 class Rig(Switching):

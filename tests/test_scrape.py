@@ -26,13 +26,9 @@ AT_ONCE = 25  # below `limits.pipeline`
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Serve]:
-    upstream = await Upstream().start()
-    try:
-        async with serving(f"http://127.0.0.1:{upstream.port}", log__access="off") as proxy:
-            yield proxy
-    finally:
-        await upstream.stop()
+async def proxy(upstream: Upstream) -> AsyncIterator[Serve]:
+    async with serving(upstream.url, log__access="off") as proxy:
+        yield proxy
 
 
 async def scrape(proxy: Serve, accept: str = "*/*") -> bytes:

@@ -9,7 +9,6 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,17 +22,6 @@ URL = "http://127.0.0.1:9"  # nobody answers there
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "00000000000000000000000000000001" in (
     Path("/proc/net/if_inet6").read_text()
 )
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = await Upstream().start()
-    yield upstream
-    await upstream.stop()
-
-
-def url(upstream: Upstream) -> str:
-    return f"http://127.0.0.1:{upstream.port}"
 
 
 def problems(ended: Ended) -> list[str]:
@@ -113,7 +101,7 @@ async def test_whoever_can_connect_may_not_use_the_key_unless_that_is_said_aloud
     (said,) = problems(await talon_proxy("serve", upstream__url=URL, api_key="k", listen="0.0.0.0:0"))
     assert "clients.tokens" in said
 
-    async with serving(url(upstream), listen="0.0.0.0:0", clients__tokens="a-token=default") as proxy:
+    async with serving(upstream.url, listen="0.0.0.0:0", clients__tokens="a-token=default") as proxy:
         _, port = proxy.address
         proxy.addresses = [f"127.0.0.1:{port}"]
         assert (await proxy.ask("GET", "/v2/customer_sessions/s")).status == 401
@@ -163,7 +151,7 @@ async def test_the_address_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6 loopback")
 async def test_it_listens_on_both_loopbacks(upstream: Upstream) -> None:
-    async with serving(url(upstream), listen="[::1]:0,127.0.0.1:0") as proxy:
+    async with serving(upstream.url, listen="[::1]:0,127.0.0.1:0") as proxy:
         assert [text.rpartition(":")[0] for text in proxy.addresses] == ["[::1]", "127.0.0.1"]
         assert proxy.address[0] == "::1"
         line = await proxy.client()
@@ -181,7 +169,7 @@ async def test_a_unix_socket_is_for_owner_and_group_replaces_a_stale_one_and_goe
         stale.bind(str(path))
     assert path.exists()
 
-    async with serving(url(upstream), listen=f"unix:{path}") as proxy:
+    async with serving(upstream.url, listen=f"unix:{path}") as proxy:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         line = Line(*await asyncio.open_unix_connection(str(path)))
         assert (await ask(line, "GET", "/v2/customer_sessions/s")).status == 200
@@ -266,7 +254,7 @@ async def test_a_ca_file_that_holds_nothing_is_wrong_settings(tmp_path: Path) ->
 
 
 async def test_a_broken_request_is_refused_and_the_others_go_on(upstream: Upstream) -> None:
-    async with serving(url(upstream)) as proxy:
+    async with serving(upstream.url) as proxy:
         broken, tls, other = await proxy.client(), await proxy.client(), await proxy.client()
         await broken.send(b"GET /v2/customer_sessions/s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1x\r\n\r\n")
         hello = ssl.MemoryBIO()
@@ -289,7 +277,7 @@ async def test_a_broken_request_is_refused_and_the_others_go_on(upstream: Upstre
 
 
 async def test_sigint_stops_it_as_sigterm_does(upstream: Upstream) -> None:
-    async with serving(url(upstream)) as proxy:
+    async with serving(upstream.url) as proxy:
         ended = await proxy.stop(signal.SIGINT)
 
     assert (ended.code, ended.err) == (0, "")
@@ -299,7 +287,7 @@ async def test_sigint_stops_it_as_sigterm_does(upstream: Upstream) -> None:
 async def test_a_second_signal_ends_it_at_once(upstream: Upstream) -> None:
     upstream.answer = None
     settings = {"shutdown__quiet": "100s", "shutdown__timeout": "200s"}  # much longer than this test waits
-    async with serving(url(upstream), **settings) as proxy:
+    async with serving(upstream.url, **settings) as proxy:
         line = await proxy.client()
         await line.send(request("PUT", "/v2/customer_sessions/s", b"{}"))
         await upstream.received()
@@ -315,7 +303,7 @@ async def test_a_second_signal_ends_it_at_once(upstream: Upstream) -> None:
 
 async def test_sighup_reloads_and_disturbs_no_call(upstream: Upstream) -> None:
     upstream.answer = None
-    async with serving(url(upstream)) as proxy:
+    async with serving(upstream.url) as proxy:
         line = await proxy.client()
         await line.send(request("PUT", "/v2/customer_sessions/s", b"{}"))
         sent_on, _ = await upstream.received()

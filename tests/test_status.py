@@ -264,11 +264,9 @@ def test_a_terminal_shows_the_last_look_alone_and_is_left_as_it_was(size: tuple[
 
 
 @pytest.fixture
-async def proxy() -> AsyncIterator[Serve]:
-    upstream = await Upstream().start()
-    async with serving(f"http://127.0.0.1:{upstream.port}") as proxy:
+async def proxy(upstream: Upstream) -> AsyncIterator[Serve]:
+    async with serving(upstream.url) as proxy:
         yield proxy
-    await upstream.stop()
 
 
 async def test_it_tells_of_the_calls_of_a_running_proxy(proxy: Serve) -> None:

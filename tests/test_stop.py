@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -93,19 +92,8 @@ async def test_no_call_fails_under_load() -> None:
     assert stopped["seconds"] < 6
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = await Upstream().start()
-    yield upstream
-    await upstream.stop()
-
-
-def url(upstream: Upstream) -> str:
-    return f"http://127.0.0.1:{upstream.port}"
-
-
 async def test_while_it_drains_new_callers_are_served_and_sent_away(upstream: Upstream) -> None:
-    async with serving(url(upstream), shutdown__quiet="20s", shutdown__timeout="25s") as proxy:
+    async with serving(upstream.url, shutdown__quiet="20s", shutdown__timeout="25s") as proxy:
         proxy.send(signal.SIGTERM)
         await proxy.line('"draining"')
 
@@ -119,7 +107,7 @@ async def test_while_it_drains_new_callers_are_served_and_sent_away(upstream: Up
 
 
 async def test_a_call_that_takes_longer_than_the_quiet_still_lands(upstream: Upstream) -> None:
-    async with serving(url(upstream), shutdown__quiet="50ms") as proxy:
+    async with serving(upstream.url, shutdown__quiet="50ms") as proxy:
         idle, busy = await proxy.client(), await proxy.client()
         await ask(idle, "GET", "/v2/customer_sessions/s")
         upstream.answer = None
@@ -144,7 +132,7 @@ async def test_a_call_that_takes_longer_than_the_quiet_still_lands(upstream: Ups
 
 
 async def test_idle_connections_do_not_hold_the_stop_up(upstream: Upstream) -> None:
-    async with serving(url(upstream), shutdown__quiet="0ms", shutdown__timeout="25s") as proxy:
+    async with serving(upstream.url, shutdown__quiet="0ms", shutdown__timeout="25s") as proxy:
         callers = [await proxy.client() for _ in range(20)]
         for caller in callers:
             assert (await ask(caller, "GET", "/v2/customer_sessions/s")).field("connection") == "keep-alive"
@@ -160,7 +148,7 @@ async def test_idle_connections_do_not_hold_the_stop_up(upstream: Upstream) -> N
 async def test_a_stuck_upstream_is_left_at_the_deadline_and_those_behind_are_told(upstream: Upstream) -> None:
     upstream.answer = None
     settings = {"shutdown__timeout": "1500ms", "upstream__connections__max": "1", "upstream__connections__warm": "1"}
-    async with serving(url(upstream), **settings) as proxy:
+    async with serving(upstream.url, **settings) as proxy:
         stuck, waiting = await proxy.client(), await proxy.client()
         await stuck.send(request("PUT", "/v2/customer_sessions/stuck", b"{}"))
         await upstream.received()

@@ -14,17 +14,13 @@ from proxy.verification import Unverified
 from tests.fleet import message
 from tests.generations import Hosts, Wall
 from tests.given import URL, settings
-from tests.upstream_fakes import FakeClock, Silence, turns
+from tests.upstream_fakes import FakeClock, turns
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 HERE = Origin.parse(URL)
 THERE = Origin.parse("https://mycompany.us-east4.talon.one")
 ELSEWHERE = Origin.parse("https://mycompany.us-west2.talon.one")
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 class Rig:

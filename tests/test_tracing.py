@@ -368,7 +368,7 @@ class Collector:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self.url = f"http://127.0.0.1:{upstream.port}"
+        self.url = upstream.url
 
     async def batch(self) -> tuple[bytes, ExportTraceServiceRequest]:
         """Wait for the next batch: its head, and what it holds."""
@@ -384,13 +384,6 @@ async def collector() -> AsyncIterator[Collector]:
     await upstream.stop()
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    upstream = await Upstream().start()
-    yield upstream
-    await upstream.stop()
-
-
 async def test_a_proxy_exports_as_the_variables_of_opentelemetry_say(upstream: Upstream, collector: Collector) -> None:
     environ = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -399,7 +392,7 @@ async def test_a_proxy_exports_as_the_variables_of_opentelemetry_say(upstream: U
         "OTEL_SERVICE_NAME": "shop-talon-proxy",
         "OTEL_BSP_SCHEDULE_DELAY": "3600000",
     }
-    async with serving(f"http://127.0.0.1:{upstream.port}", **environ, log__access="all") as proxy:
+    async with serving(upstream.url, **environ, log__access="all") as proxy:
         await proxy.ask("PUT", "/v2/customer_sessions/s", b"{}", traceparent=SAMPLED)
         assert json.loads(await proxy.line('"msg":"call"'))["trace_id"] == TRACE
         openmetrics = await proxy.ask_admin("/metrics", Accept="application/openmetrics-text")
@@ -423,7 +416,7 @@ async def test_a_proxy_exports_as_the_variables_of_opentelemetry_say(upstream: U
 
 async def test_a_sampler_is_chosen_by_a_variable(upstream: Upstream, collector: Collector) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
-    async with serving(f"http://127.0.0.1:{upstream.port}", **environ) as proxy:
+    async with serving(upstream.url, **environ) as proxy:
         await proxy.ask("PUT", "/v2/customer_sessions/not-asked", b"{}")
         await proxy.ask("PUT", "/v2/customer_sessions/asked", b"{}", traceparent=SAMPLED)
         await proxy.stop()
@@ -435,14 +428,14 @@ async def test_a_sampler_is_chosen_by_a_variable(upstream: Upstream, collector: 
 
 async def test_a_collector_that_is_not_there_disturbs_no_call_and_no_end(upstream: Upstream) -> None:
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "10"}
-    async with serving(f"http://127.0.0.1:{upstream.port}", **environ) as proxy:
+    async with serving(upstream.url, **environ) as proxy:
         for _ in range(3):
             assert (await proxy.ask("PUT", "/v2/customer_sessions/s", b"{}")).status == 200
 
 
 async def test_a_wish_that_cannot_be_met_is_a_warning(upstream: Upstream) -> None:
     environ = {"OTEL_TRACES_EXPORTER": "zipkin"}
-    async with serving(f"http://127.0.0.1:{upstream.port}", **environ) as proxy:
+    async with serving(upstream.url, **environ) as proxy:
         told = json.loads(await proxy.line("OTEL_TRACES_EXPORTER"))
 
         assert (told["level"], told["msg"]) == (

@@ -1,7 +1,5 @@
 """A key that Talon.One refuses: one call tries the other, the rest wait for what comes of it (design.md §6, 401)."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from proxy.errors import ConnectionLost
@@ -15,13 +13,9 @@ from proxy.traffic.retries import Rules as RetryRules
 from proxy.traffic.trials import PAUSE
 from tests.harness import KEY
 from tests.traffic_rig import APPLICATIONS, SECOND, Shop, Shopper
-from tests.upstream_fakes import FakeStream, FakeUpstream, Silence
+from tests.upstream_fakes import FakeStream, FakeUpstream
 
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
+pytestmark = pytest.mark.usefixtures("silence")
 
 
 def shop(**options: object) -> Shop:

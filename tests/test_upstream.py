@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,15 +13,11 @@ from proxy.wire.http1 import State as Carrying
 from tests.generations import answer, generation
 from tests.harness import KEY, patiently
 from tests.traffic_rig import Shop
-from tests.upstream_fakes import FakeDialer, Silence, turns
+from tests.upstream_fakes import FakeDialer, turns
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 OTHER_KEY = "0ther" * 12
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 class TwoHosts(Shop):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import socket
@@ -9,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -154,16 +154,7 @@ def directory(monkeypatch: pytest.MonkeyPatch) -> Directory:
     return Directory(monkeypatch)
 
 
-@asynccontextmanager
-async def by_name(**options: Any) -> AsyncIterator[tuple[Upstream, Proxy]]:
-    """As `running`, but the upstream has a name."""
-    upstream = await Upstream().start()
-    proxy = await Proxy(f"http://{NAME}:{upstream.port}", **options).start()
-    try:
-        yield upstream, proxy
-    finally:
-        await proxy.stop()
-        await upstream.stop()
+by_name = functools.partial(running, NAME)
 
 
 @pytest.mark.parametrize(

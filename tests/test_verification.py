@@ -1,7 +1,6 @@
 """Verification: warm connections, and each key used once; what is wrong is said in words for operators."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,15 +11,11 @@ from proxy.upstream import Generation, State
 from proxy.verification import Unverified, verify
 from tests.fleet import message
 from tests.generations import TalkingDialer, generation
-from tests.upstream_fakes import FakeClock, Silence, turns
+from tests.upstream_fakes import FakeClock, turns
+
+pytestmark = pytest.mark.usefixtures("silence")
 
 EU, EU_NEXT, US = "e" * 64, "n" * 64, "u" * 64
-
-
-@pytest.fixture(autouse=True)
-async def silence() -> AsyncIterator[None]:
-    async with Silence.kept():
-        yield
 
 
 class Rig:

@@ -32,6 +32,8 @@ does so: asked by operators, by `reloading` (files `watching` sees change), or a
 What is looked at beside the walk: `checking` holds calls that have ended against Talon.One's integration checklist. The
 rules are `talon.checklist`, pure; `observe.checklist` counts, in slices of time, what looks at calls have shown.
 
+What operators are told: `report` of the traffic, `overview` of the upstream and the settings, `bulletin` of everything.
+
 What always holds (the numbers of design §7; tests/test_traffic_machine.py walks at random and looks after every step):
 
 1. From the last byte of a call to its place in line there is no await.

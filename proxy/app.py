@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from proxy import __version__
 from proxy.assembly import (
@@ -30,20 +30,18 @@ from proxy.assembly import (
     routes_of,
     traffic_rules,
 )
+from proxy.bulletin import Bulletin
 from proxy.checking import Checking
 from proxy.fields import request_table
 from proxy.keyset import Ledger
 from proxy.messages import Reply
 from proxy.observe.access import AccessLog
 from proxy.observe.admin import Admin, Controls, Declined, Probes
-from proxy.observe.families import DURATIONS
 from proxy.observe.hashes import Hashes
-from proxy.observe.history import History, Look
 from proxy.observe.incidents import Incidents
 from proxy.observe.logs import Logs
 from proxy.observe.metrics import LoopLag, Metrics, Pulled
 from proxy.observe.observers import Observers
-from proxy.observe.summary import summary
 from proxy.observe.watchdog import Watchdog
 from proxy.overview import Overview
 from proxy.pipeline import Pipeline
@@ -51,7 +49,7 @@ from proxy.planned import Plan
 from proxy.reloading import Reloader, ReloadFailed
 from proxy.report import Report
 from proxy.secret import Redactor
-from proxy.settings import Loaded, Origin, Settings, secrets, settings_hash
+from proxy.settings import Loaded, Origin, Settings, secrets
 from proxy.switching import NotAllowed, Switcher
 from proxy.talon import failures
 from proxy.talon.operations import OPERATIONS
@@ -121,7 +119,6 @@ class App:
             now=time.time,
         )
         self._incidents = Incidents(time.monotonic)
-        self._history = History(self._look, bounds=DURATIONS, clock=time.monotonic, call_later=loop.call_later)
         self._watchdog = Watchdog(logs.write, clock=time.monotonic)
         self._lag = LoopLag(self._came_round, clock=time.monotonic, call_later=loop.call_later)
         start = target(settings, configured(settings, _now()))
@@ -139,7 +136,7 @@ class App:
         self._callers = callers_of(settings)
         key = settings.log.hash_key
         hashes = Hashes(key.reveal() if key else None)
-        self._checking = Checking(
+        self.checking = Checking(
             settings,
             routes_of(settings),
             credentials_of(settings),
@@ -152,7 +149,7 @@ class App:
         # In this order: the others tell the trace that a span began.
         counting = (self._metrics, self._incidents)
         self._observing = counting if tracing is None else (tracing, *counting)
-        self._observers = Observers(*self._observing, self._access_log(settings), *self._checking.observers)
+        self._observers = Observers(*self._observing, self._access_log(settings), *self.checking.observers)
         self._pipeline = Pipeline(
             routes_of(settings),
             self._callers,
@@ -191,15 +188,28 @@ class App:
             self._switcher,
             self._reloader,
             self._traffic.attempts.signs,
+            self._ledger,
             plan=lambda: self._plan,
             now=_now,
+        )
+        self.bulletin = Bulletin(
+            self._overview,
+            self._report,
+            self._metrics,
+            self._incidents,
+            self._pipeline,
+            self._listener,
+            stage=lambda: self.stage.name.lower(),
+            clock=time.monotonic,
+            now=_now,
+            call_later=loop.call_later,
         )
         self._admin = Admin(
             probes=Probes(live=tuple, ready=self._not_ready, started=self._not_started),
             metrics=self._metrics.scrape,
-            status=self.status,
-            checklist=self.checklist,
-            history=self._history.columns,
+            status=self.bulletin.status,
+            checklist=self.checking.told,
+            history=self.bulletin.history.columns,
             controls=Controls(self._overview.config, self._reload, self._switch, self.drain),
             token=settings.admin.token.reveal() if settings.admin.token else None,
             hosts=settings.admin.hosts,
@@ -227,7 +237,7 @@ class App:
             await self._end()
             raise
         self._lag.start()
-        self._history.start()
+        self.bulletin.history.start()
         self._watchdog.start()
         self._reloader.start()
         await self._make_plan()
@@ -308,8 +318,8 @@ class App:
     async def _end(self) -> None:
         self._watchdog.stop()
         self._lag.stop()
-        self._checking.stop()
-        self._history.stop()
+        self.checking.stop()
+        self.bulletin.history.stop()
         await self._reloader.stop()
         await self._drop_plan()
         await self._upstream.close()
@@ -355,8 +365,8 @@ class App:
             self._traffic.follow(for_traffic)
             self._listener.house.follow(*downstream)
             self._buffers.most = settings.limits.buffered
-            self._checking.follow(settings, routes, credentials)
-            self._observers.follow(*self._observing, access_log, *self._checking.observers)
+            self.checking.follow(settings, routes, credentials)
+            self._observers.follow(*self._observing, access_log, *self.checking.observers)
             self._logs.level = settings.log.level
             self._admin.token = token
 
@@ -405,7 +415,7 @@ class App:
             "generation": self._upstream.current.number,
             "url": str(self._switcher.origin),
             "override": self._switcher.override is not None,
-            "settings": self._settings_hash,
+            "settings": self._overview.settings_hash,
         }
 
     async def _switch(self, url: str, force: bool) -> Mapping[str, object]:
@@ -443,61 +453,6 @@ class App:
         self._started |= self._upstream.current.pool.warm or time.monotonic() - self._started_at > STARTUP_GRACE
         return () if self._started else ("warm connections are not up yet",)
 
-    def status(self) -> Mapping[str, Any]:
-        """Give what `/status` shows. No ids, no keys."""
-        status = self._status()
-        return {**status, "summary": summary(status, _now())}
-
-    def _status(self) -> Mapping[str, Any]:
-        since_success = self._metrics.since_success
-        return {
-            "version": __version__,
-            "stage": self.stage.name.lower(),
-            "uptime_seconds": round(time.monotonic() - self._started_at, 3),
-            "settings": self._settings_hash,
-            "tasks": len(asyncio.all_tasks()),
-            "reload": self._overview.reload(),
-            "upstream": {
-                **self._overview.upstream(),
-                "last_answer_seconds": None if since_success is None else round(since_success, 1),
-            },
-            "downstream": {
-                "listen": list(self.addresses),
-                "connections": self._listener.connections,
-                "in_flight": self._pipeline.in_flight,
-                "buffered_bytes": self._buffers.held,
-            },
-            "calls": self._metrics.totals(),
-            "last_minute": self._history.recent(),
-            "traffic": self._report.status(),
-            "failures": self._incidents.status(),
-            "keys": self._overview.keys(),
-            "keys_used": [
-                {"application": application, "key": key, "result": result, "answers": count}
-                for (application, key, result), count in self._ledger.counts().items()
-            ],
-            "expiries": self._overview.expiring(),
-        }
-
-    def _look(self, moment: float) -> Look:
-        """See `History`."""
-        pool = self._upstream.current.pool
-        return Look(
-            moment,
-            {
-                **self._metrics.totals(),
-                **self._report.totals(),
-                "connections_opened": self._upstream.opened,
-                "unauthorised": self._incidents.unauthorised,
-            },
-            {"in_flight": self._pipeline.in_flight, "active": pool.active, "idle": pool.idle, "opening": pool.opening},
-            self._metrics.upstream_times(),
-        )
-
-    def checklist(self) -> Mapping[str, Any] | None:
-        """Give what `/checklist.json` shows; none while it is off."""
-        return self._checking.told()
-
     def _pulled(self) -> Pulled:
         return Pulled(
             in_flight=lambda: self._pipeline.in_flight,
@@ -512,16 +467,12 @@ class App:
             credentials=self._ledger.counts,
             expiries=lambda: self._overview.expiries(),
             reloaded=lambda: (self._reloader.failure is None, self._reloader.reloaded),
-            config_hash=lambda: self._settings_hash,
+            config_hash=lambda: self._overview.settings_hash,
             log_dropped=lambda: self._logs.dropped,
-            checklist=lambda: self._checking.checked(),
+            checklist=lambda: self.checking.checked(),
         )
 
     # --- parts ---
-
-    @property
-    def _settings_hash(self) -> str:
-        return settings_hash(self._settings)
 
     def _access_log(self, settings: Settings) -> AccessLog:
         return AccessLog(self._logs, settings.log.access.mode, settings.log.access.rate)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from proxy.keyset import Ledger
 from proxy.observe.metrics import Connections
 from proxy.planned import Plan
 from proxy.reloading import Reloader
-from proxy.settings import as_json
+from proxy.settings import as_json, settings_hash
 from proxy.switching import Switcher
 from proxy.target import configured
 from proxy.traffic.signs import Signs
@@ -23,6 +24,7 @@ class Overview:
         switcher: Switcher,
         reloader: Reloader,
         signs: Signs,
+        ledger: Ledger,
         *,
         plan: Callable[[], Plan | None],
         now: Callable[[], datetime],
@@ -31,6 +33,7 @@ class Overview:
         self._switcher = switcher
         self._reloader = reloader
         self._signs = signs
+        self._ledger = ledger
         self._plan = plan
         self._now = now
 
@@ -104,6 +107,13 @@ class Overview:
         """Give the ends of each Application's keys, the leading one first."""
         return {name: " ".join(hints) for name, hints in self._upstream.current.keys.hints().items()}
 
+    def keys_used(self) -> Sequence[Mapping[str, object]]:
+        """Give how often Talon.One took or refused each key."""
+        return [
+            {"application": application, "key": key, "result": result, "answers": count}
+            for (application, key, result), count in self._ledger.counts().items()
+        ]
+
     def expiring(self) -> Mapping[str, str]:
         """Give when keys expire, as far as the settings say it, by Application."""
         moments = self.expiries().items()
@@ -117,6 +127,22 @@ class Overview:
             "override": {"upstream.url": str(override)} if override is not None else {},
             "restart_needed": self._reloader.restart,
         }
+
+    @property
+    def settings_hash(self) -> str:
+        """Tells the settings in effect from others."""
+        return settings_hash(self._reloader.settings)
+
+    # --- for the history ---
+
+    def totals(self) -> Mapping[str, float]:
+        """Give what never falls."""
+        return {"connections_opened": self._upstream.opened}
+
+    def levels(self) -> Mapping[str, float]:
+        """Give how the connections stand."""
+        pool = self._upstream.current.pool
+        return {"active": pool.active, "idle": pool.idle, "opening": pool.opening}
 
     # --- for metrics ---
 

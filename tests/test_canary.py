@@ -312,7 +312,7 @@ async def test_no_object_shows_a_secret(upstream: Upstream) -> None:
         shown = [
             *(repr(thing) for thing in gc.get_objects() if str(type(thing).__module__).startswith("proxy.")),
             *(f"{thing!r} {thing} {thing:}" for thing in (loaded, settings, redactor, logs, app)),
-            *map(repr, (redacted(settings), settings_hash(settings), app.status(), loaded.origins)),
+            *map(repr, (redacted(settings), settings_hash(settings), app.bulletin.status(), loaded.origins)),
             settings.model_dump_json(),
         ]
 

@@ -226,12 +226,12 @@ async def test_p12_a_full_disk_behind_the_log_stops_no_call(upstream: Upstream, 
 # A status page that blocks the loop, as a defect would.
 BLOCKING = """
 import sys, time
-from proxy import app, cli
+from proxy import bulletin, cli
 def status(self, seconds=4.0):
     secret = "cafe0123"
     time.sleep(seconds)
     return {}
-app.App.status = status
+bulletin.Bulletin.status = status
 sys.exit(cli.main())
 """
 

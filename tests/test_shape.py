@@ -44,15 +44,17 @@ KNOWS: Mapping[str, frozenset[str]] = {
     "watching": frozenset(),
     "reloading": frozenset({"settings", "switching", "verification", "watching"}),
     "overview": frozenset(
-        {"observe", "planned", "reloading", "settings", "switching", "target", "traffic", "upstream"}
+        {"keyset", "observe", "planned", "reloading", "settings", "switching", "target", "traffic", "upstream"}
     ),
+    "bulletin": frozenset({"observe", "overview", "pipeline", "report", "wire"}),
     "checking": NOUNS | {"credentials", "observe", "settings", "talon"},
     "assembly": NOUNS
     | {"callers", "credentials", "fields", "keyset", "pipeline", "settings", "talon", "target", "traffic", "upstream"}
     | {"descriptors", "wire"},
     "app": NOUNS
-    | {"assembly", "checking", "fields", "keyset", "observe", "overview", "pipeline", "planned", "reloading", "report"}
-    | {"secret", "settings", "switching", "talon", "target", "traffic", "upstream", "verification", "wire"},
+    | {"assembly", "bulletin", "checking", "fields", "keyset", "observe", "overview", "pipeline", "planned"}
+    | {"reloading", "report", "secret", "settings", "switching", "talon", "target", "traffic", "upstream"}
+    | {"verification", "wire"},
     "commands": NOUNS
     | {"app", "assembly", "credentials", "fields", "observe", "pipeline", "reception", "secret", "settings"}
     | {"simulator", "sockets", "talon", "traffic", "wire"}

@@ -83,11 +83,11 @@ def _load(flags: Sequence[str], environ: Mapping[str, str], url: str, *, stay: b
 
 
 async def _show(app: App, talon_one: str) -> None:
-    scene = Scene(talon_one=talon_one, proxy=app.addresses[0], key=DEFAULT_KEY, status=_on_loop(app.status))
+    scene = Scene(talon_one=talon_one, proxy=app.addresses[0], key=DEFAULT_KEY, status=_on_loop(app.bulletin.status))
     teller = Teller(sys.stdout)
     await asyncio.to_thread(tell, scene, teller)
-    teller.say("What it cost", list(closing(app.status())))
-    teller.say("What Talon.One's integration checklist says of this shop", list(findings(app.checklist())))
+    teller.say("What it cost", list(closing(app.bulletin.status())))
+    teller.say("What Talon.One's integration checklist says of this shop", list(findings(app.checking.told())))
 
 
 def _on_loop(ask: Callable[[], Status]) -> Callable[[], Status]:

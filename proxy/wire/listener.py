@@ -61,6 +61,7 @@ class Listener:
 
     def __init__(self, house: House) -> None:
         self.house = house
+        self.addresses: Sequence[str] = ()  # as bound
         self._servers: list[asyncio.Server] = []
         self._paths: list[Path] = []
 
@@ -103,6 +104,7 @@ class Listener:
         except BaseException:
             await self.close()
             raise
+        self.addresses = bound
         return bound
 
     async def _bind(self, address: Address) -> list[str]:

@@ -181,6 +181,7 @@ class Checking:
         return Checked(
             {name: tally["checked"] for name, tally in tallies.items()},
             {name: tally["broken"] for name, tally in tallies.items()},
+            sorted(self._settings.checklist.acknowledged),
             effects,
             {"full": self.counts.dropped, "thinned": self.counts.thinned},
         )

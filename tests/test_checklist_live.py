@@ -120,6 +120,8 @@ async def test_what_is_acknowledged_and_what_is_off(tmp_path: Path) -> None:
         gate = await command(proxy, "--fail-on", "warning")
         assert gate.code == 0
         assert f"acknowledged: {reason}" in gate.out
+        acknowledged = b'talon_proxy_checklist_acknowledged{rule="session.id-is-email"} 1.0'
+        assert acknowledged in (await proxy.ask_admin("/metrics")).body
 
         file.write_text("[checklist]\nenabled = false\n")
         proxy.send(signal.SIGHUP)

@@ -85,7 +85,7 @@ PULLED = Pulled(
     config_hash=lambda: "0123456789ab",
     log_dropped=lambda: 8,
     checklist=lambda: Checked(
-        {"session.never-closed": 3}, {"session.never-closed": 1}, {"setDiscount": 5}, {"full": 2}
+        {"session.never-closed": 3}, {"session.never-closed": 1}, ["session.same-cart"], {"setDiscount": 5}, {"full": 2}
     ),
 )
 

@@ -214,6 +214,11 @@ CHECKLIST_BROKEN = Family(
     "Those of them that broke the rule; what it means and what to do: talon-proxy checklist",
     ("rule",),
 )
+CHECKLIST_ACKNOWLEDGED = Family(
+    "talon_proxy_checklist_acknowledged",
+    "1 for a rule that is broken on purpose (checklist.acknowledged)",
+    ("rule",),
+)
 CHECKLIST_SKIPPED = Family(
     "talon_proxy_checklist_skipped_total",
     "Calls that the checklist did not look at; reason: too many at once (full), or left out with their session, so that"

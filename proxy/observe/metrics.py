@@ -100,6 +100,7 @@ class Checked:
 
     checked: Mapping[str, int]  # by rule
     broken: Mapping[str, int]  # by rule
+    acknowledged: Sequence[str]  # rules
     effects: Mapping[str, int]  # by type
     skipped: Mapping[str, int]  # calls, by reason
 
@@ -461,6 +462,7 @@ class Metrics:
             return
         yield families.CHECKLIST_CHECKED.shown(((rule,), count) for rule, count in checked.checked.items())
         yield families.CHECKLIST_BROKEN.shown(((rule,), count) for rule, count in checked.broken.items())
+        yield families.CHECKLIST_ACKNOWLEDGED.shown(((rule,), 1) for rule in checked.acknowledged)
         yield families.CHECKLIST_SKIPPED.shown(((reason,), count) for reason, count in checked.skipped.items())
         yield families.EFFECTS.shown(((effect,), count) for effect, count in sorted(checked.effects.items()))
 

@@ -13,12 +13,14 @@ from tests.observing.shop import Shop
 from tests.process import Serve, serving, simulating
 
 LATENCY = ("--latency", "25ms", "--jitter", "10ms")
-# A key that lasts for a month, a quick end of tries, so that an incident takes no minute, and a look at every answer.
+# A key that lasts for a month, a quick end of tries, so that an incident takes no minute, a look at every answer, and a
+# rule that is broken on purpose.
 SETTINGS = {
     "admin__listen": "127.0.0.1:0",
     "log__access": "off",
     "retries__conflict__tries": "2",
     "checklist__replies": "100 %",
+    "checklist__acknowledged": "connections.callers=one call each, on purpose",
     "applications__default__expires": (datetime.now(UTC) + timedelta(days=30)).date().isoformat(),
 }
 

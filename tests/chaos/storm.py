@@ -13,7 +13,7 @@ from proxy.traffic.retries import Reason
 from tests.chaos.deployment import Deployment
 from tests.chaos.found import Answer, Found
 from tests.chaos.writes import Write, writes
-from tests.harness import Line, Proxy
+from tests.harness import Line, Proxy, until
 
 LEAVES = 0.01  # of callers
 PAUSES = 0.05  # of calls are followed by a pause, in which connections become idle
@@ -61,7 +61,8 @@ async def storm(
     retried = proxy.traffic.attempts.retried
     await proxy.stop()
     await deployment.stop()
-    await asyncio.sleep(0.05)
+    with suppress(TimeoutError):
+        await until(lambda: all(_held()[what] <= count for what, count in before.items()))
     after = _held()
     return Found(
         answers=answers,

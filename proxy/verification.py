@@ -35,46 +35,46 @@ async def verify(generation: Generation, *, warm: int, timeout: float, progress:
     Where only an Application's second key is good, that one leads. `timeout`: seconds for each call.
     """
     progress("connecting")
-    try:
-        await _warm(generation, max(warm, 1))
-    except ProxyError as error:
-        raise Unverified(f"{generation.origin}: {error.message}: {error.details}") from error
+    error = await _warm(generation, max(warm, 1))
+    if error is not None:
+        raise Unverified(f"{generation.origin}: {error.message}: {error.details}")
     progress("verifying keys")
     for ring in generation.keys.rings.values():
         await _verify_keys(generation, ring, timeout)
 
 
-async def _warm(generation: Generation, count: int) -> None:
-    """Have so many connections open at once; they go back to the pool."""
+async def _warm(generation: Generation, count: int) -> ProxyError | None:
+    """Have so many connections open at once; they go back to the pool. Gives what went wrong.
+
+    Gives, and does not raise: an error that frames hold, and that holds them, would keep the generation.
+    """
     borrowers = [_Borrower() for _ in range(count)]
     for borrower in borrowers:
         generation.pool.wait(borrower)
     try:
-        results = await asyncio.gather(*(borrower.connection for borrower in borrowers), return_exceptions=True)
+        results = await asyncio.gather(*(borrower.result for borrower in borrowers))
     finally:
         for borrower in borrowers:
             borrower.give_back(generation)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
     await asyncio.sleep(0)  # the pool takes them back in a turn of its own
+    return next((result for result in results if isinstance(result, ProxyError)), None)
 
 
 class _Borrower:
     """Waits for a connection; see `wire.pool.Waiter`."""
 
     def __init__(self) -> None:
-        self.connection: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
+        self.result: asyncio.Future[Connection | ProxyError] = asyncio.get_running_loop().create_future()
         self._granted: Connection | None = None
 
     def granted(self, connection: Connection, opened: Opened | None) -> None:
         self._granted = connection
-        if not self.connection.done():
-            self.connection.set_result(connection)
+        if not self.result.done():
+            self.result.set_result(connection)
 
     def refused(self, error: ProxyError) -> None:
-        if not self.connection.done():
-            self.connection.set_exception(error)
+        if not self.result.done():
+            self.result.set_result(error)
 
     def give_back(self, generation: Generation) -> None:
         generation.pool.withdraw(self)
@@ -103,6 +103,7 @@ async def _try(generation: Generation, key: ApiKey, timeout: float) -> str | Non
     try:
         reply = await Question(head, timeout).ask(generation.pool)
     except ProxyError as error:
+        error.__traceback__ = None  # the frames there hold it, and the generation
         return f"{error.message}: {error.details}"
     if reply.status == 401:
         key.uses.rejected += 1

@@ -252,6 +252,7 @@ class Proxy:
         clock: Callable[[], float] = time.monotonic,
         budget: float = 0.1,
         quarantine: float = 1.0,
+        hold: float = 5.0,
         lanes: LaneRules = PLAIN,
         coalescing: bool = False,
         tracing: "Tracing | None" = None,
@@ -282,7 +283,7 @@ class Proxy:
         )
         upstream = CurrentUpstream(self.generation)
         attempts = AttemptRules(
-            response_timeout, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
+            response_timeout, hold=hold, quarantine=quarantine, retries=RetryRules(connection=retries, budget=budget)
         )
         rules = TrafficRules(attempts, lanes=lanes, concurrency=concurrency)
         self.traffic = Traffic(upstream, rules, clock=clock, tracer=tracing)

@@ -131,11 +131,11 @@ def malformed(head: bytes) -> DownstreamError:
 class Seen:
     """What stands behind the request line of heads that were seen, and what was made of it."""
 
-    __slots__ = ("after", "before", "fields", "length", "parser")
+    __slots__ = ("after", "before", "fields", "length", "limits")
 
-    def __init__(self, parser: "RequestParser", before: bytes, after: bytes, request: RequestHead) -> None:
+    def __init__(self, limits: RequestLimits, before: bytes, after: bytes, request: RequestHead) -> None:
         """`before` and `after` the number in `Content-Length`; where that was not cut out, `before` is all there is."""
-        self.parser = parser
+        self.limits = limits  # that were kept to
         self.before = before
         self.after = after
         self.fields = request.fields
@@ -161,7 +161,7 @@ class RequestParser:
         `usual`: what the last head from there had seen; most have the same.
         """
         line_end = head.find(b"\r\n")
-        if usual is not None and usual.parser is self:
+        if usual is not None and usual.limits is self._limits:
             request = self._as_usual(head, line_end, usual)
             if request is not None:
                 return request
@@ -174,7 +174,7 @@ class RequestParser:
         request = self._parse(head)
         if request.origin_form and not request.fields.old and not request.fields.chunked:
             cut = len(key) if digits is None else key.find(_LENGTH_NAME) + len(_LENGTH_NAME)
-            remember(self._seen, key, key, Seen(self, key[:cut], key[cut:], request))
+            remember(self._seen, key, key, Seen(self._limits, key[:cut], key[cut:], request))
         return request
 
     def _as_usual(self, head: bytes, line_end: int, usual: Seen) -> RequestHead | None:

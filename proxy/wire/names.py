@@ -125,7 +125,7 @@ class Name:
     def stop(self) -> None:
         """Look up no more."""
         self._started = False
-        self._alarm.clear()
+        self._alarm.end()
         if self._lookup is not None:
             self._lookup.cancel()
 
@@ -181,7 +181,8 @@ class Name:
                 found = await self._resolve(self.host, self.port)
         except TimeoutError:
             self._fail(NameTimeout("The resolver did not answer"))
-        except (OSError, UnicodeError):  # of a label that is none
+        except (OSError, UnicodeError) as error:  # of a label that is none
+            error.__traceback__ = None  # the frames there hold it
             self._fail(NameNotResolved("The name of the host has no address"))
         else:
             if found:

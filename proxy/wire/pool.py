@@ -396,7 +396,9 @@ class Pool:
         """Tell those who wait longest, as many as the other openings leave without a slot."""
         self._reopen_at = self._wheel.clock() + self._reopen_delay
         self._reopen_delay = min(self._reopen_delay * 2, REOPEN_LONGEST)
-        if not isinstance(error, ProxyError):
+        if isinstance(error, ProxyError):
+            _forget_frames(error)
+        else:
             _LOG.error("opening a connection failed", exc_info=error)
             error = InternalError(sent=Sent.NO)
         self.trouble = f"{error.message}: {error.details}"
@@ -487,8 +489,8 @@ class Pool:
 
     def _stop_opening(self) -> None:
         self._closing = True
-        self._care.clear()
-        self._tide.clear()
+        self._care.end()
+        self._tide.end()
         for task in self._opening:
             task.cancel()
         self.turn_away(_given_up())
@@ -496,6 +498,14 @@ class Pool:
     def _check_drained(self) -> None:
         if not self._open:
             self._drained.set()
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Nobody is shown where it was raised; frames there hold it, and it them, for the collector to find."""
+    cause: BaseException | None = error
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__context__
 
 
 def _given_up() -> ConnectionLost:

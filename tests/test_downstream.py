@@ -431,6 +431,20 @@ async def test_an_idle_connection_ends_silently_when_due(bench: Bench) -> None:
     assert len(bench.transport.out) == size
 
 
+@pytest.mark.parametrize("answered", [False, True])
+async def test_an_old_connection_that_closes_leaves_no_place_on_the_wheel_for_an_hour(answered: bool) -> None:
+    """A place takes 280 bytes: with some new callers a second, megabytes."""
+    with another() as bench:
+        bench.feed(GET % 0)
+        if answered:
+            bench.taken[0].reply()
+        bench.time.pass_by(300)
+        bench.lose()
+        bench.time.pass_by(60 + LATE)
+
+        assert bench.time.pending == []
+
+
 async def test_an_unanswered_call_keeps_its_connection(bench: Bench) -> None:
     bench.feed(GET % 0)
     bench.time.pass_by(3 * 3600)

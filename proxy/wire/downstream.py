@@ -49,6 +49,7 @@ from proxy.wire.rendering import CONTINUE, LAST_CHUNK, DateLine, chunk, has_body
 from proxy.wire.wheel import NEVER, Wheel
 
 LINGER: Final = 1.0  # seconds a refused caller may go on sending before the connection is closed under it
+LOOK_AGAIN: Final = 60.0  # seconds between looks whether an idle connection has stood long enough
 FIRST_CALL: Final = 1.0  # seconds that a new connection has for its call when the listener closes meanwhile
 LINGER_BYTES: Final = 64 << 20  # many callers read only after they have sent all of what was too large
 JOIN_BELOW: Final = 65536  # head and body go out as one piece below this size
@@ -551,12 +552,14 @@ class Connection(asyncio.Protocol):
         elif self.phase is Phase.HEAD or self.phase is Phase.BODY:
             late = "timeouts.head" if self.phase is Phase.HEAD else "timeouts.body"
             self._refuse(RequestTimeout(f"The request was not complete within {late}"))
-        elif self._slots:
-            self._reading.set(self._clock() + self._house.timeouts.keep_alive)
-        elif self._idle_since + self._house.timeouts.keep_alive > self._clock():
-            self._reading.set(self._idle_since + self._house.timeouts.keep_alive)
         else:
-            self._hang_up()
+            now = self._clock()
+            idle_until = (now if self._slots else self._idle_since) + self._house.timeouts.keep_alive
+            if idle_until > now:
+                # Not an hour ahead: the wheel keeps an alarm's place until its time, whoever has closed long before.
+                self._reading.set(min(idle_until, now + LOOK_AGAIN))
+            else:
+                self._hang_up()
 
     # --- answering ---
 

@@ -16,7 +16,8 @@ COMPILED_TESTS := tests/test_conformance.py tests/test_conformance_replies.py te
   tests/test_real_callers.py tests/test_stop.py tests/test_chaos.py tests/test_parallel_shop.py tests/test_canary.py \
   tests/test_many_calls.py tests/test_retries.py tests/test_serve.py tests/test_routes.py tests/test_http2_faults.py \
   tests/test_http2_peers.py tests/test_tracing.py tests/test_buffers.py tests/test_caller_faults.py tests/test_overload.py \
-  tests/test_checklist_live.py tests/test_upstream_tls.py tests/test_logs.py tests/test_replystream.py tests/test_thinning.py
+  tests/test_checklist_live.py tests/test_upstream_tls.py tests/test_logs.py tests/test_replystream.py tests/test_thinning.py \
+  tests/test_leftovers.py
 EXAMPLE_PROGRAMS := node:nodejs npm:npm javac:default-jdk-headless php:php-cli phpunit:phpunit
 BENCH_PROGRAMS := nginx:nginx-light haproxy:haproxy caddy:caddy wrk:wrk h2load:nghttp2-client openssl:openssl
 

@@ -38,7 +38,6 @@ from tests.test_upstream_faults import CUT, GET, PUT, WRITES, Answer, answer_of,
 from tests.traffic_rig import PARALLEL_SESSION
 from tests.way import refusing, tunnelling, unanswering
 
-ROUNDS = 2
 RULES: dict[str, Any] = {
     "coalescing": True,
     "lanes": LaneRules(depth=4),
@@ -77,9 +76,8 @@ async def quiet(proxy: Proxy) -> None:
 async def left_by(proxy: Proxy, end: Callable[[], Awaitable[object]]) -> Leftovers:
     keep_nothing(proxy)
     with Leftovers() as left:
-        for _ in range(ROUNDS):
-            await end()
-            await quiet(proxy)
+        await end()
+        await quiet(proxy)
     return left
 
 

@@ -18,6 +18,7 @@ import pytest
 from h2.errors import ErrorCodes
 
 from proxy.app import App
+from proxy.messages import Trace
 from proxy.observe.admin import Declined
 from proxy.observe.logs import Logs
 from proxy.secret import Redactor
@@ -491,3 +492,14 @@ async def leave_urls(upstreams: list[Upstream], authority: Authority) -> None:
             await until(lambda: not app._upstream.draining)
 
         assert not left.objects, left
+
+
+def test_the_search_finds_what_it_looks_for() -> None:
+    with Leftovers() as left:
+        trace = Trace("a", "b", sampled=False)
+        trace.span = [trace]
+        del trace
+
+    assert left.objects == {"proxy.messages.Trace": 1}
+    assert list(left.cycles.values()) == [1]
+    assert "proxy.messages.Trace" in str(left)

@@ -3,7 +3,7 @@ import logging
 import socket
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import orjson
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from proxy.observe.admin import Admin, Controls, Declined, Probes, Scrape
+from proxy.observe.admin import MOST_CONNECTIONS, Admin, Controls, Declined, Probes, Scrape
 
 TOKEN = "token-0123456789"
 METRICS = (b"# HELP up Always 1.\n", "text/plain; version=0.0.4; charset=utf-8")
@@ -364,6 +364,7 @@ async def test_addresses_and_configured_names_may_be_used(
         "localhost.evil.example:7411",
         "shop.internal",
         "[evil",
+        "[::1].evil.example",
         "",
         "@localhost",
     ],
@@ -522,6 +523,38 @@ async def test_stopping_twice_or_before_the_start_does_nothing() -> None:
     await proxy.admin.stop()
 
 
+async def test_whoever_holds_connections_takes_nobody_elses_place(caplog: pytest.LogCaptureFixture) -> None:
+    proxy = Proxy()
+    answer = asyncio.Event()
+    asked = asyncio.Event()
+
+    async def slow() -> Scrape:
+        asked.set()
+        await answer.wait()
+        return METRICS
+
+    async with AsyncExitStack() as stack, listening(proxy, Address()) as (address,):
+        proxy.base = f"http://{address}"
+        proxy.metrics = lambda accept: slow()
+        scrape = asyncio.create_task(say(proxy, b"GET /metrics HTTP/1.0\r\n\r\n"))
+        await asked.wait()
+        host, _, port = address.partition(":")
+        held = []
+        for _ in range(3 * MOST_CONNECTIONS):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            held.append(reader)
+            stack.callback(writer.close)
+
+        # Those who came first and ask for nothing are gone; the scrape is older than they, and is answered.
+        for reader in held[: 2 * MOST_CONNECTIONS]:
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert b" 200 " in await say(proxy, b"GET /livez HTTP/1.0\r\n\r\n")
+        answer.set()
+        assert METRICS[0] in await scrape
+        assert "too many connections" in caplog.text
+
+
 # --- what changes something -----------------------------------------------------------------------------------
 
 CHANGES = [("POST", "/-/reload"), ("PUT", "/-/upstream"), ("POST", "/-/drain")]
@@ -588,6 +621,54 @@ async def test_a_body_of_another_form_changes_nothing(proxy: Proxy, client: aioh
     assert answer.status == 422
     assert '{\\"url\\"' in answer.text
     assert proxy.asked == []
+
+
+async def put_upstream(proxy: Proxy, length: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = proxy.base.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    head = f"PUT /-/upstream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {length}\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_a_body_may_come_in_pieces(proxy: Proxy, client: aiohttp.ClientSession) -> None:
+    body = b'{"url": "https://a.example"}'
+    reader, writer = await put_upstream(proxy, len(body))
+    writer.write(body[:10])
+    # An answer to another question: by then the first piece has been looked at.
+    await ask(client, proxy.base + "/livez")
+
+    writer.write(body[10:])
+
+    assert b"200 OK" in await reader.readline()
+    assert proxy.asked == [("https://a.example", False)]
+    writer.close()
+
+
+async def test_a_body_that_does_not_arrive_changes_nothing(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.observe.admin.BODY_WITHIN", 0.01)
+    reader, writer = await put_upstream(proxy, 10)
+
+    answer = await reader.read()
+
+    assert b" 422 " in answer
+    assert b"did not arrive" in answer
+    assert proxy.asked == []
+    writer.close()
+
+
+async def test_who_leaves_before_its_body_is_complete_fills_no_log(
+    proxy: Proxy, client: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await put_upstream(proxy, 10)
+    await ask(client, proxy.base + "/livez")
+
+    writer.close()
+    await writer.wait_closed()
+    await proxy.admin.stop()
+
+    assert caplog.records == []
+    assert await reader.read() == b""
 
 
 async def test_what_cannot_be_done_is_answered_with_the_reasons(proxy: Proxy, client: aiohttp.ClientSession) -> None:

@@ -47,10 +47,17 @@ _LOG = logging.getLogger(__name__)
 KEEP_ALIVE = 90.0  # seconds; Prometheus comes back at least once a minute
 STOP_WITHIN = 1.0  # seconds an answer under way has when the listener stops
 LARGEST_BODY = 4096  # bytes of what a change is asked with
+BODY_WITHIN = 10.0  # seconds for that to arrive
+MOST_CONNECTIONS = 16  # at a time: whoever reaches this listener must not take the descriptors that calls need
 _CHANGES = {"-/reload": hdrs.METH_POST, "-/upstream": hdrs.METH_PUT, "-/drain": hdrs.METH_POST}
 
-# None: no access log, which its types do not know.
-_OPTIONS: dict[str, Any] = {"access_log": None, "keepalive_timeout": KEEP_ALIVE, "lingering_time": 1.0}
+# None: no access log, which its types do not know. What was compressed stays so: nothing is asked for that way.
+_OPTIONS: dict[str, Any] = {
+    "access_log": None,
+    "keepalive_timeout": KEEP_ALIVE,
+    "lingering_time": 1.0,
+    "auto_decompress": False,
+}
 
 Scrape = tuple[bytes, str]  # text and content type
 
@@ -245,15 +252,16 @@ class Admin:
 
     def _ours(self, host: str) -> bool:
         """Whether a `Host` value may be used for us: any IP address, and names that are configured (T14)."""
-        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        name, _, rest = host[1:].partition("]") if host.startswith("[") else host.partition(":")
+        if host.startswith("[") and rest and not rest.startswith(":"):
+            return False
         return name.lower().removesuffix(".") in self._names or _address(name) is not None
 
 
 async def _asked_url(request: web.BaseRequest) -> tuple[str, bool]:
     """Read what a switch is asked for. Raises Declined."""
-    body = await request.content.read(LARGEST_BODY + 1)
     try:
-        asked = orjson.loads(body) if len(body) <= LARGEST_BODY else None
+        asked = orjson.loads(await _body(request))
     except orjson.JSONDecodeError:
         asked = None
     if isinstance(asked, dict) and asked.keys() <= {"url", "force"}:
@@ -263,14 +271,51 @@ async def _asked_url(request: web.BaseRequest) -> tuple[str, bool]:
     raise Declined('the body must be JSON of the form {"url": "https://…", "force": false}')
 
 
+async def _body(request: web.BaseRequest) -> bytes:
+    """Read a body to its end, in however many pieces it comes; one that is too long is cut, and so no JSON."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            return await request.content.readexactly(LARGEST_BODY + 1)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+    except (TimeoutError, ConnectionError, web.RequestPayloadError) as error:
+        raise Declined("the body did not arrive") from error
+
+
 class _Server(web.Server):
-    """aiohttp's low-level server: no router, no access log, connections that say nothing of what failed."""
+    """aiohttp's low-level server: no router, no access log, connections that say nothing of what failed.
+
+    It holds a limited number of connections. Who comes when there are as many takes the place of the oldest that waits
+    for a next question, or of the oldest of all: so whoever holds connections keeps neither probes nor operators out.
+    """
 
     def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(answer)
+        super().__init__(self._attend)
+        self._answer = answer
+        self._open: dict[web.RequestHandler, asyncio.Transport] = {}  # the oldest first
+        self._asked: set[web.RequestHandler] = set()  # those whose question is looked into
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=asyncio.get_running_loop(), **_OPTIONS)
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._open) >= MOST_CONNECTIONS:
+            oldest = next((each for each in self._open if each not in self._asked), next(iter(self._open)))
+            self._open.pop(oldest).abort()
+            _LOG.warning("the admin listener has too many connections: the oldest is closed")
+        self._open[handler] = transport
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._open.pop(handler, None)
+
+    async def _attend(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._asked.add(request.protocol)
+        try:
+            return await self._answer(request)
+        finally:
+            self._asked.discard(request.protocol)
 
 
 class _Connection(web.RequestHandler):

@@ -334,6 +334,8 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signals.put_nowait, None)
         loop.add_signal_handler(signal.SIGHUP, self._reloader.ask, "SIGHUP")
+        # Those that came while the process started have waited for this (`cli`).
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         await self.start(ipv6_optional=ipv6_optional)
         await signals.get()
         stopping = loop.create_task(self.stop(), name="stop")

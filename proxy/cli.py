@@ -49,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: Sequence[str]) -> int:
     import gc
+    import signal
 
+    # What comes while it starts waits for `App.run`: it would end a process that reads its settings, and process 1 of a
+    # container would never hear of it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     # Until it serves (`App.start`): looking for cycles among what imports make is a fifth of the start.
     gc.disable()
     from proxy.commands.serve import main as serve

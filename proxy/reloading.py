@@ -76,6 +76,8 @@ class Reloader:
         self._delay = AGAIN_FIRST
         self._task: asyncio.Task[None] | None = None
         self._asked: set[asyncio.Task[None]] = set()
+        self._waiting = False  # one that was asked for has not begun to read
+        self._stopped = False
 
     def __repr__(self) -> str:
         return f"<Reloader failure={self.failure is not None} {self._watch!r}>"
@@ -99,6 +101,7 @@ class Reloader:
 
     async def stop(self) -> None:
         """Reload no more."""
+        self._stopped = True
         tasks = [*self._asked, *([self._task] if self._task is not None else [])]
         for task in tasks:
             task.cancel()
@@ -106,7 +109,10 @@ class Reloader:
             await asyncio.wait(tasks)
 
     def ask(self, why: str) -> None:
-        """Reload soon; whatever comes of it is told in the log."""
+        """Reload soon; whatever comes of it is told in the log. One that has yet to read will do for all who ask."""
+        if self._waiting or self._stopped:
+            return
+        self._waiting = True
         task = asyncio.get_running_loop().create_task(self._try(why), name="reload")
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
@@ -149,6 +155,7 @@ class Reloader:
             return done
 
     async def _reload(self) -> Reloaded:
+        self._waiting = False
         if self._load is None:
             raise OSError("these settings were not read from anywhere")
         loaded, watch = await asyncio.to_thread(self._read, self._load)

@@ -12,6 +12,7 @@ from proxy.reloading import AGAIN_FIRST, LOOK_EVERY, Reloader, ReloadFailed
 from proxy.settings import Loaded, Problem, Settings, SettingsError
 from tests.fleet import message
 from tests.given import loaded
+from tests.harness import until
 from tests.test_switching import HERE, THERE
 from tests.test_switching import Rig as Switching
 from tests.upstream_fakes import turns
@@ -87,7 +88,7 @@ async def test_problems_of_the_settings_change_nothing(rig: Rig, caplog: pytest.
 
     assert reason == "2 problems in the settings:\n  file:1 [a]: is wrong\n  b: is unknown"
     assert rig.reloader.failure == reason
-    (record,) = caplog.records
+    (record,) = (each for each in caplog.records if each.name == "proxy.reloading")
     assert record.fields["reason"] == [  # type: ignore[attr-defined]
         "2 problems in the settings:",
         "file:1 [a]: is wrong",
@@ -129,6 +130,34 @@ async def test_one_reload_at_a_time(rig: Rig) -> None:
 
     assert rig.swapped == 1
     assert (first.result().changed, second.result().changed) == (["upstream.url", "upstream.allowed_hosts"], [])
+
+
+async def test_many_who_ask_at_once_get_one_reload_that_began_after_all_of_them(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with rig.switcher.lock:
+        for _ in range(100):
+            rig.reloader.ask("SIGHUP")
+            await turns(2)
+        rig.next = loaded(lanes__depth="7")
+    await until(lambda: rig.settled == 1)
+    rig.reloader.ask("SIGHUP")
+    await until(lambda: rig.settled == 2)
+
+    told = [record.message for record in caplog.records if record.name == "proxy.reloading"]
+    assert told == ["settings reloaded"] * 2
+    assert rig.reloader.settings.lanes.depth == 7
+
+
+async def test_who_asks_after_the_stop_changes_nothing(rig: Rig) -> None:
+    await rig.reloader.stop()
+
+    rig.reloader.ask("SIGHUP")
+    await turns(20)
+
+    assert rig.settled == 0
+    assert "reload" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
 async def watched(rig: Rig, seconds: float) -> None:

@@ -16,7 +16,7 @@ import pytest
 import proxy
 from tests.certificates import Authority
 from tests.harness import OK, Line, Upstream
-from tests.process import Answer, Ended, ask, request, run, serving, talon_proxy
+from tests.process import Answer, Ended, Serve, ask, request, serving, talon_proxy
 
 URL = "http://127.0.0.1:9"  # nobody answers there
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "00000000000000000000000000000001" in (
@@ -319,16 +319,45 @@ async def test_sighup_reloads_and_disturbs_no_call(upstream: Upstream) -> None:
         assert head.startswith(b"HTTP/1.1 200 ")
 
 
-async def test_a_signal_before_it_listens_is_not_lost(tmp_path: Path) -> None:
-    """Kubernetes may change its mind early; a process that dies of the signal or hangs would be counted as failed."""
-    program = """
-import signal, os, sys
+LISTENING = """
 from proxy.app import App
 start = App.start
 async def late(self, **options):
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.{first})
     await start(self, **options)
 App.start = late
+"""
+READING = """
+import proxy.settings
+load = proxy.settings.load
+def slow(flags, environ):
+    os.kill(os.getpid(), signal.{first})
+    return load(flags, environ)
+proxy.settings.load = slow
+"""
+# When its modules go: by then Python has given signals back to the system.
+ENDING = """
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.{first}):
+        kill(pid, number)
+sys.modules["last"] = Last()
+def served(self, message, **more):
+    if message == "serving":
+        os.kill(os.getpid(), signal.SIGTERM)
+import logging
+logging.Logger.info = served
+"""
+
+
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGINT", "SIGHUP"])
+@pytest.mark.parametrize("when", [READING, LISTENING, ENDING])
+async def test_a_signal_while_it_starts_or_ends_neither_kills_it_nor_is_lost(
+    when: str, first: str, tmp_path: Path
+) -> None:
+    """Kubernetes may change its mind early; a process that dies of the signal or hangs would be counted as failed."""
+    program = f"""
+import signal, os, sys
+{when.format(first=first)}
 from proxy.cli import main
 sys.exit(main(["serve"]))
 """
@@ -340,6 +369,13 @@ sys.exit(main(["serve"]))
         "TALON_PROXY_SHUTDOWN__QUIET": "0ms",
     }
 
-    ended = await run(sys.executable, "-c", program, env=env)
+    process = await Serve.start(sys.executable, "-c", program, env=env)
+    try:
+        if first == "SIGHUP" and when != ENDING:
+            await process.line('"settings reloaded"')
+            process.send(signal.SIGTERM)
+        ended = await process.ended()
+    finally:
+        await process.kill()
 
     assert (ended.code, ended.err) == (0, "")

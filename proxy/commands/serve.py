@@ -1,6 +1,7 @@
 """`talon-proxy serve`: settings → App → exit code."""
 
 import errno
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -42,6 +43,9 @@ def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
         print(f"talon-proxy: {_explain(error)}", file=sys.stderr)
         return 1
     finally:
+        # How it ended is decided; a signal more must not change that while the log is written to its end.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         if tracing is not None:
             tracing.close(1.0)
         logs.stop(1.0)

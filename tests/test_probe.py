@@ -111,6 +111,31 @@ def test_the_token_comes_from_a_variable_or_a_file(tmp_path: Path) -> None:
         _ = Sources({}, {"TALON_PROXY_ADMIN__TOKEN_FILE": str(tmp_path / "none")}).token
 
 
+def test_the_strongest_source_decides_whether_the_token_or_its_file_counts(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-file\n")
+    (tmp_path / "settings.toml").write_text(f'admin.token_file = "{tmp_path}/token"')
+    environ = {"TALON_PROXY_CONFIG": str(tmp_path / "settings.toml"), "TALON_PROXY_ADMIN__TOKEN": "of-variable"}
+
+    assert Sources({}, environ).token == "of-variable"
+    assert Sources({"admin.token_file": str(tmp_path / "token")}, environ).token == "from-file"
+    served = load([], NEEDED | environ).settings.admin.token
+    assert served is not None
+    assert served.reveal() == "of-variable"
+
+
+@pytest.mark.parametrize("token", ["with,comma,inside", '["a"]', "trailing\n"])
+def test_a_token_is_taken_as_it_is(token: str) -> None:
+    assert Sources({}, {"TALON_PROXY_ADMIN__TOKEN": token}).token == token.rstrip("\n")
+
+
+@pytest.mark.parametrize("file", ["the-token-itself-0123456789", "a\0b", "/etc"])
+def test_a_token_where_the_path_of_its_file_belongs_is_not_repeated(file: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        _ = Sources({}, {"TALON_PROXY_ADMIN__TOKEN_FILE": file}).token
+
+    assert file not in str(caught.value)
+
+
 # --- asking -------------------------------------------------------------------------------------------------------
 
 

@@ -1075,11 +1075,31 @@ def test_what_a_key_file_holds_is_checked_like_a_key(keyfile: Callable[..., str]
     )
 
 
-@pytest.mark.parametrize("value", [CANARY, f"ApiKey-v1 {CANARY}", f"Bearer {CANARY}"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        CANARY,
+        f"ApiKey-v1 {CANARY}",
+        f"Bearer {CANARY}",
+        f'"{CANARY}"',  # as a line of an env file, quotes and all
+        f"{CANARY[:10]}/{CANARY[10:]}+{CANARY}=",
+        f"{CANARY[:10]}.{CANARY}.{CANARY}",
+        f"{CANARY[:10]}$!{CANARY[:3]}",
+        f"{CANARY}\n",
+        f'{{"{CANARY}": "eu"}}',
+        f"http://user:{CANARY}@egress:3128",
+        f"/{CANARY}=",
+    ],
+)
 def test_a_key_where_the_path_of_its_file_belongs_is_not_repeated(value: str) -> None:
     found = problem(management__api_key_file=value)
 
     assert found.endswith("[management.api_key_file]: must be the path of a file, but looks like the key itself")
+
+
+@pytest.mark.parametrize("value", ["talon-one.key", "secrets/eu", "./key", "../a b.key", "/run/secrets/talon-one_next"])
+def test_the_path_of_a_key_file_that_is_not_there_is_told(value: str) -> None:
+    assert f"{Path(value)} cannot be read" in problem(management__api_key_file=value)
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o604, True)])

@@ -7,7 +7,7 @@ its settings.
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 DEFAULT = "0.0.0.0:7411"  # as in the settings
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
@@ -71,45 +71,52 @@ class Sources:
         """`flags` by name without the dashes. Raises NotFound where the file cannot be read."""
         self._flags = flags
         self._variables = {name.upper(): value for name, value in environ.items()}
-        file = self._given("config")
+        file = flags.get("config") or self._variables.get("TALON_PROXY_CONFIG")
         self._file = _read(file) if file else {}
 
-    def _given(self, key: str) -> str | None:
+    def _given(self, key: str) -> Sequence[object]:
+        """Give what the flags, the environment and the file say, the strongest first; None where one says nothing."""
         variable = "TALON_PROXY_" + key.replace(".", "__").upper()
-        return self._flags.get(key, self._variables.get(variable))
-
-    def find(self, key: str) -> str | None:
-        """Give the text of a key; of a list its first entry, which is empty for an empty list."""
-        given: object = self._given(key)
-        if given is None:
-            given = self._file
-            for name in key.split("."):
-                given = given.get(name) if isinstance(given, dict) else None
-        elif isinstance(given, str):
-            given = _entries(given)
-        if isinstance(given, list):
-            given = given[0] if given else ""
-        return given if isinstance(given, str) else None
+        return self._flags.get(key), self._variables.get(variable), _dig(self._file, key)
 
     @property
     def admin(self) -> Place:
-        """Where the admin listener is. Raises NotFound."""
-        address = self.find("admin.listen")
-        if address == "":
+        """Where the admin listener is: the first address of a list. Raises NotFound."""
+        given = next((each for each in self._given("admin.listen") if each is not None), DEFAULT)
+        if isinstance(given, str):
+            given = _entries(given)
+        if isinstance(given, list):
+            given = given[0] if given else ""
+        if given == "":
             raise NotFound("admin.listen is empty: there is no admin listener to ask")
-        return Place.parse(DEFAULT if address is None else address)
+        return Place.parse(given if isinstance(given, str) else DEFAULT)
 
     @property
     def token(self) -> str | None:
         """The admin token. Raises NotFound where its file cannot be read."""
-        file = self.find("admin.token_file")
-        if file is None:
-            return self.find("admin.token")
-        try:
-            with open(file) as opened:  # noqa: PTH123 - pathlib costs a probe 3 ms
-                return opened.read().strip()
-        except OSError as error:
-            raise NotFound(f"{file} cannot be read: {error.strerror}") from error
+        # As in the settings: the strongest source that has it, itself or its file, decides.
+        for token, file in zip(self._given("admin.token"), self._given("admin.token_file"), strict=True):
+            if isinstance(file, str):
+                return _word(file)
+            if isinstance(token, str):
+                return token.removesuffix("\n")
+        return None
+
+
+def _word(file: str) -> str:
+    try:
+        with open(file, errors="replace") as opened:  # noqa: PTH123 - pathlib costs a probe 3 ms
+            return opened.read().strip()
+    except (OSError, ValueError) as error:
+        # Not by its name: who mistakes the two has written the token itself there.
+        why = error.strerror if isinstance(error, OSError) else "it is not the path of a file"
+        raise NotFound(f"the file of admin.token_file cannot be read: {why}") from error
+
+
+def _dig(table: object, key: str) -> object:
+    for name in key.split("."):
+        table = table.get(name) if isinstance(table, dict) else None
+    return table
 
 
 def ask(

@@ -7,8 +7,9 @@ from pathlib import Path
 from proxy.settings import kinds
 
 LARGEST = 16 * 1024
-# A long word without a slash or a dot where a path belongs: most likely the key itself.
-KEY_LIKE = re.compile(r"(ApiKey|ManagementKey|Bearer)\b.*|[A-Za-z0-9_+=-]{16,}", re.DOTALL | re.IGNORECASE)
+# What is told of a file that cannot be read: a path that begins as one, or a short one of plain words. Anything else is
+# most likely the key itself, or a URL with a password, in the wrong place.
+PATH_LIKE = re.compile(r"\.{0,2}/[^\n\"'@=]*|(?=.{1,40}\Z)(?![A-Za-z0-9_+=-]{16,}\Z)[\w.-]+(/[\w.-]+)*")
 
 
 def read(value: object) -> str:
@@ -22,7 +23,7 @@ def read(value: object) -> str:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
     except OSError as exc:
-        if KEY_LIKE.fullmatch(name):
+        if not PATH_LIKE.fullmatch(name):
             raise ValueError("must be the path of a file, but looks like the key itself") from None
         raise ValueError(f"{name} cannot be read: {exc.strerror}") from None
     if len(content) > LARGEST:

@@ -1097,6 +1097,33 @@ def test_a_key_where_the_path_of_its_file_belongs_is_not_repeated(value: str) ->
     assert found.endswith("[management.api_key_file]: must be the path of a file, but looks like the key itself")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'clients.tokens = {{"{CANARY}" = "eu", "{CANARY}" = "us"}}',
+        f'[clients.tokens."{CANARY}"]\n[clients.tokens."{CANARY}"]',
+        f"""[clients.tokens."{CANARY}'"]\n[clients.tokens."{CANARY}'"]""",
+    ],
+)
+def test_a_token_that_toml_stumbles_over_is_not_repeated(text: str, toml: Callable[[str], str]) -> None:
+    found = problem(["--config", toml(text)])
+
+    assert "is not valid TOML" in found
+    assert "line" in found
+    assert CANARY not in found
+
+
+def test_a_token_as_part_of_a_name_is_not_repeated() -> None:
+    assert problem(**{f"clients__tokens__{CANARY}": "eu"}) == (
+        "TALON_PROXY_CLIENTS__TOKENS__…: is not read; set TALON_PROXY_CLIENTS__TOKENS or"
+        " TALON_PROXY_CLIENTS__TOKENS_FILE"
+    )
+    assert problem([f"--clients.tokens.{CANARY}", "eu"]) == (
+        "--clients.tokens.…: a secret has no flag, because a command line can be read by others;"
+        " use --clients.tokens_file or TALON_PROXY_CLIENTS__TOKENS"
+    )
+
+
 @pytest.mark.parametrize("value", ["talon-one.key", "secrets/eu", "./key", "../a b.key", "/run/secrets/talon-one_next"])
 def test_the_path_of_a_key_file_that_is_not_there_is_told(value: str) -> None:
     assert f"{Path(value)} cannot be read" in problem(management__api_key_file=value)

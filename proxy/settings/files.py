@@ -22,7 +22,7 @@ def read_file(name: str, problems: list[Problem]) -> Layer:
         problems.append(Problem("is not UTF-8", source=name))
         return {}
     except tomllib.TOMLDecodeError as exc:
-        problems.append(Problem(f"is not valid TOML: {exc}", source=name))
+        problems.append(Problem(f"is not valid TOML: {_QUOTED.sub(_unless_short, str(exc))}", source=name))
         return {}
     except ValueError:  # of Python's own limit, which tomllib does not foresee
         problems.append(Problem("holds a number of too many digits", source=name))
@@ -39,6 +39,14 @@ def read_file(name: str, problems: list[Problem]) -> Layer:
             problems.append(Problem(f"says the same as {layer[path].source}", key=dotted(path), source=given.source))
         layer[path] = given
     return layer
+
+
+# A name that tomllib quotes may be a client token.
+_QUOTED = re.compile(r"""\(?(['"]).*\1,?\)?""", re.DOTALL)
+
+
+def _unless_short(quoted: re.Match[str]) -> str:
+    return quoted[0] if len(quoted[0]) <= len("'\\\\'") else "…"
 
 
 def _place(name: str, lines: dict[Path, int], path: Path) -> str:

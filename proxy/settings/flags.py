@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from proxy.settings.keys import TABLE, Path, find, flag, nearest, spelled, twin, variable
+from proxy.settings.keys import TABLE, Path, find, flag, nearest, secret_above, spelled, twin, variable
 from proxy.settings.problems import Problem
 from proxy.settings.sources import Given, Layer, check_names, expand, expandable
 
@@ -50,6 +50,9 @@ def _take(layer: Layer, name: str, value: str | None, source: str, problems: lis
         if secrets := [path for path in found if (below := find(path)) and below.kind.secret]:
             problems.append(_no_flag(secrets[0], source))
         layer.update(found)
+    elif key is None and (secret := secret_above(path)) is not None:
+        # The rest of the name may be a token.
+        problems.append(_no_flag(secret, f"{flag(secret)}.…"))
     elif key is None:
         near = nearest(name, (key for key in TABLE.values() if not key.kind.secret))
         problems.append(Problem("unknown flag", source=source, suggestion=flag(near) if near else None))

@@ -152,6 +152,15 @@ def find(path: Path) -> Key | None:
     return None if key is None else replace(key, path=path)
 
 
+def secret_above(path: Path) -> Path | None:
+    """Find the secret below which a path goes on, as if what it holds were names: then these are secrets."""
+    for depth in range(1, len(path)):
+        key = find(path[:depth])
+        if key is not None and key.kind.secret:
+            return path[:depth]
+    return None
+
+
 def is_section(path: Path) -> bool:
     """Whether keys can stand below it."""
     place = canonical(path)

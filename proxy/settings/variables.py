@@ -11,7 +11,20 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from proxy.settings.keys import PREFIX, TABLE, Path, dotted, find, first_below, is_section, nearest, spelled, variable
+from proxy.settings.keys import (
+    PREFIX,
+    TABLE,
+    Path,
+    dotted,
+    find,
+    first_below,
+    is_section,
+    nearest,
+    secret_above,
+    spelled,
+    twin,
+    variable,
+)
 from proxy.settings.model import Settings
 from proxy.settings.problems import Problem
 from proxy.settings.sources import Given, Layer, check_names, expand, expandable
@@ -79,6 +92,12 @@ def _put(layer: Layer, path: Path, given: Given, problems: list[Problem]) -> Non
 
 
 def _unknown(name: str, path: Path) -> Problem:
+    secret = secret_above(path)
+    if secret is not None:
+        # The rest of the name may be a token.
+        return Problem(
+            f"is not read; set {variable(secret)} or {variable(twin(secret))}", source=variable(secret) + "__…"
+        )
     if is_section(path):
         return Problem(f"is a section; set its keys, such as {variable(first_below(path))}", source=name)
     near = nearest(" ".join(path), TABLE.values())

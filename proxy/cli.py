@@ -35,6 +35,7 @@ Settings come from flags, TALON_PROXY_… variables and a file (--config FILE); 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; gives the exit code."""
+    _occupy_standard_descriptors()
     arguments = sys.argv[1:] if arguments is None else arguments
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     run = COMMANDS.get(_SPELLINGS.get(command, command))
@@ -45,6 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(rest)
     except KeyboardInterrupt:
         return 130
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open what was closed: else a socket gets its number, and with it the log, or what some library prints."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Gets the lowest number that is free, which is this one.
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _serve(flags: Sequence[str]) -> int:

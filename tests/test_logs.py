@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import threading
@@ -314,6 +315,52 @@ def test_lines_that_nobody_can_read_any_more_are_counted() -> None:
 
     assert output.logs.dropped == 1
     output.close()
+
+
+def test_half_a_line_of_a_full_disk_is_ended_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = b""
+    room = [5, 0, 0, 10_000, 10_000]  # of each write; none left: the disk is full
+
+    def write(_: int, text: bytes) -> int:
+        nonlocal written
+        most = room.pop(0)
+        if not most:
+            raise OSError(errno.ENOSPC, "full")
+        written += bytes(text[:most])
+        return min(most, len(text))
+
+    monkeypatch.setattr("proxy.observe.logs.os.write", write)
+    monkeypatch.setattr("proxy.observe.logs.AT_ONCE", 0)  # each line by itself
+    logs = Logs(level="info", format="json", redact=str, fd=99)
+    logs.start()
+    for text in ("one", "two", "three", "four"):
+        logs.write("info", text, {})
+    logs.stop(PATIENCE)
+
+    half, *whole = written.split(b"\n")
+    assert len(half) == 5
+    assert [orjson.loads(line)["msg"] for line in whole if line] == ["three", "four"]
+    assert logs.dropped == 2
+
+
+def test_of_lines_that_go_together_those_that_still_went_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = True
+
+    def write(_: int, text: bytes) -> int:
+        nonlocal first
+        if not first:
+            raise OSError(errno.ENOSPC, "full")
+        first = False
+        return bytes(text).index(b"\n") + 1  # one line
+
+    monkeypatch.setattr("proxy.observe.logs.os.write", write)
+    logs = Logs(level="info", format="json", redact=str, fd=99)
+    for text in ("one", "two", "three"):
+        logs.write("info", text, {})
+    logs.start()
+    logs.stop(PATIENCE)
+
+    assert logs.dropped == 2
 
 
 def test_entries_after_the_stop_are_dropped_and_counted(output: Output) -> None:

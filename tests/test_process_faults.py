@@ -7,7 +7,8 @@ P10       test_buffers: p10_when_bodies_hold, p10_a_sent_call, p10_who_leaves, p
           p10_an_answer_that
 P11       test_process_faults: p11_a_blocked_log, p11_a_blocked_loop; test_watchdog: a_blocked_loop; test_logs:
           a_blocked_pipe; test_metrics: the_lag_of_the_loop
-P12       test_process_faults: p12_a_full_disk, p12_it_writes_no_file, p12_it_runs_as_process_1
+P12       test_process_faults: p12_a_full_disk, p12_without_standard_streams, p12_it_writes_no_file,
+          p12_it_runs_as_process_1; test_logs: half_a_line_of_a_full_disk
 P13       test_process_faults: p13_a_scraper_that_does_not_read, p13_ids_make_no_series; test_metrics:
           a_scrape_in_turns, the_worst_shop_stays, what_is_in_no_closed_set
 """
@@ -221,6 +222,38 @@ async def test_p12_a_full_disk_behind_the_log_stops_no_call(upstream: Upstream, 
                     await asyncio.sleep(0.02)
     finally:
         os.close(full)
+
+
+def opened(pid: int, number: int) -> str:
+    return str(Path(f"/proc/{pid}/fd/{number}").readlink())
+
+
+async def test_p12_without_standard_streams_no_socket_takes_their_place(upstream: Upstream, tmp_path: Path) -> None:
+    given = {
+        "listen": f"unix:{tmp_path}/traffic",
+        "admin__listen": f"unix:{tmp_path}/admin",
+        "upstream__url": url(upstream),
+        "api_key": DEFAULT_KEY,
+        "log__access": "all",
+        "shutdown__quiet": "0ms",
+    }
+    closing = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    proxy = await Serve.start(*closing, *PROXY, "serve", env=variables(given))
+    proxy.admin = f"{tmp_path}/admin"
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not (tmp_path / "traffic").exists():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+        caller = Line(*await asyncio.open_unix_connection(f"{tmp_path}/traffic"))
+        for _ in range(10):
+            assert (await ask(caller, "PUT", TARGET, b"{}")).status == 200
+        await caller.close()
+        assert [opened(proxy.pid, number) for number in range(3)] == [os.devnull] * 3
+        ended = await proxy.stop()
+    finally:
+        await proxy.kill()
+
+    assert ended.code == 0
 
 
 # A status page that blocks the loop, as a defect would.

@@ -64,6 +64,7 @@ class Logs:
         self._writer: threading.Thread | None = None
         self._written = 0  # characters; only the writer changes it
         self._lost = 0
+        self._torn = b""  # what ends the half of a line that was left behind
 
     def __repr__(self) -> str:
         return f"<Logs level={self._level} waiting={self._taken - self._written} dropped={self.dropped}>"
@@ -160,10 +161,9 @@ class Logs:
     def _write_out(self, lines: list[str]) -> None:
         """Write lines, however slowly they are read. What fails is counted: no place is left to say so."""
         redacted = [text for line in lines if (text := self._redacted(line)) is not None]
-        try:
-            self._send("".join(redacted).encode(errors="backslashreplace"))
-        except OSError:
-            self._lost += len(redacted)  # nobody reads
+        if redacted:
+            left = self._send("".join(redacted).encode(errors="backslashreplace"))
+            self._lost += min(left.count(b"\n"), len(redacted))
         self._written += sum(map(len, lines))
 
     def _redacted(self, line: str) -> str | None:
@@ -173,15 +173,25 @@ class Logs:
             self._lost += 1
             return None
 
-    def _send(self, data: bytes) -> None:
-        """Write all of it. Raises OSError."""
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:
-                # Another process that shares this output has made it non-blocking.
-                select.select((), (self._fd,), ())
+    def _send(self, data: bytes) -> bytes:
+        """Write all of it; gives what nobody takes."""
+        text = self._torn + data
+        rest = memoryview(text)
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:
+                    # Another process that shares this output has made it non-blocking.
+                    select.select((), (self._fd,), ())
+        except OSError:
+            # As on a full disk, which may have room again: the next line must not go on from half of one.
+            written = text[: len(text) - len(rest)]
+            if written:
+                self._torn = b"" if written.endswith(b"\n") else b"\n"
+            return bytes(rest)
+        self._torn = b""
+        return b""
 
 
 def _with(fields: Fields, left_out: int) -> Fields:

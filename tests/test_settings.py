@@ -388,6 +388,17 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
     assert problem(config=str(tmp_path)) == f"{tmp_path}: cannot be read: Is a directory"
 
 
+@pytest.mark.parametrize("content", [None, b"url = ", b"\xff", b"a = " + b"[" * 5000, b"#" * (5 << 20)])
+def test_of_a_file_that_cannot_be_read_nothing_else_is_said(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    if content is not None:
+        file.write_bytes(content)
+
+    (said,) = all_problems(["--config", str(file)], {})
+
+    assert said.startswith(f"{file}: ")
+
+
 def test_an_empty_file_is_a_file_without_settings(toml: Callable[[str], str]) -> None:
     assert settings(["--config", toml("")]) == settings()
 

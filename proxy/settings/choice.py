@@ -24,6 +24,7 @@ class Choice:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.wrong: set[str] = set()  # keys that have a problem already
+        self.unread = False  # there is a file that cannot be read: what seems to be missing may stand in it
         self._short: dict[Path, Path] = {}  # keys given by their shorthand
 
     def called(self, path: Path) -> str:

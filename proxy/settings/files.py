@@ -9,27 +9,34 @@ from proxy.settings.keys import Path, dotted
 from proxy.settings.problems import Problem
 from proxy.settings.sources import Layer, leaves
 
+LARGEST = 4 << 20  # bytes
 
-def read_file(name: str, problems: list[Problem]) -> Layer:
-    """Read a TOML file."""
+
+def read_file(name: str, problems: list[Problem]) -> Layer | None:
+    """Read a TOML file; None where it cannot be read, so that nobody knows what stands in it."""
     try:
-        text = FilePath(name).read_bytes().decode()
+        with FilePath(name).open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            problems.append(Problem("is too large for settings", source=name))
+            return None
+        text = content.decode()
         nested = tomllib.loads(text)
     except OSError as exc:
         problems.append(Problem(f"cannot be read: {exc.strerror}", source=name))
-        return {}
+        return None
     except UnicodeDecodeError:
         problems.append(Problem("is not UTF-8", source=name))
-        return {}
+        return None
     except tomllib.TOMLDecodeError as exc:
         problems.append(Problem(f"is not valid TOML: {_QUOTED.sub(_unless_short, str(exc))}", source=name))
-        return {}
+        return None
     except ValueError:  # of Python's own limit, which tomllib does not foresee
         problems.append(Problem("holds a number of too many digits", source=name))
-        return {}
+        return None
     except RecursionError:
         problems.append(Problem("is nested too deeply", source=name))
-        return {}
+        return None
     lines: dict[Path, int] = {}
     for path, line in _lines(text):
         lines.setdefault(path, line)

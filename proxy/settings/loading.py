@@ -69,7 +69,8 @@ def _choose(choice: Choice, words: Sequence[str], environ: Mapping[str, str]) ->
     from_environment, named = read_environment(environ, choice.problems)
     file: Layer = {}
     if name := flags.config or named:
-        file = read_file(name, choice.problems)
+        read = read_file(name, choice.problems)
+        choice.unread, file = read is None, read or {}
         if any(key.kind.secret for key in map(find, file) if key) and keyfiles.world_readable(name):
             choice.warnings.append(Problem("holds a secret and every user can read it", source=name))
     layers = [flags.layer, from_environment, file]
@@ -88,7 +89,8 @@ def _validate(choice: Choice) -> Settings:
         del choice.chosen[path]
     for key in TABLE.values():
         if key.required and key.path not in choice.chosen:
-            choice.complain(key.path, None, _missing(key))
+            if not choice.unread:
+                choice.complain(key.path, None, _missing(key))
             _stand_in(choice, key)
     while True:
         try:
@@ -134,7 +136,9 @@ def _nested(chosen: Layer) -> dict[str, Any]:
 
 
 def _hear(choice: Choice, settings: Settings, now: datetime) -> None:
-    """Let the rules judge what is right by itself."""
+    """Let the rules judge what is right by itself; not where a file is missing that may say otherwise."""
+    if choice.unread:
+        return
     for complaints, into in (
         (rules.errors(settings), choice.problems),
         (rules.warnings(settings, now), choice.warnings),

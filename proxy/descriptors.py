@@ -4,6 +4,7 @@ Where they run out the proxy goes on: a caller who comes then finds the connecti
 are served. But it should not come to that.
 """
 
+import contextlib
 import resource
 
 _RESERVED = 32  # an idle process has 17 open; the rest is for those who ask how it is
@@ -15,8 +16,11 @@ def allow(connections: int, upstream: int) -> str | None:
     needed = connections + upstream + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < needed:
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        more = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        # A kernel that has a lower limit of its own says no, and so does a filter of system calls.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return None
     return (

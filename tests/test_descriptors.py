@@ -56,6 +56,20 @@ def test_the_limit_is_raised_as_far_as_it_may_be(
         assert "needs 2164" in warning
 
 
+@pytest.mark.parametrize("reason", [ValueError("current limit exceeds maximum limit"), PermissionError(1, "no")])
+def test_a_limit_that_cannot_be_raised_is_a_warning(reason: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int, __: tuple[int, int]) -> None:
+        raise reason
+
+    monkeypatch.setattr(resource, "getrlimit", Limits(256, resource.RLIM_INFINITY).getrlimit)
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+
+    warning = descriptors.allow(connections=2000, upstream=100)
+
+    assert warning is not None
+    assert "may open 256 files" in warning
+
+
 @pytest.mark.parametrize(
     ("soft", "connections", "upstream", "fit"),
     [

@@ -47,6 +47,18 @@ async def test_help_goes_to_standard_output_and_wrong_usage_to_standard_error() 
     assert unknown == nothing == Ended(2, "", helped.out)
 
 
+@pytest.mark.parametrize("command", ["serve", "demo", "config check", "config show"])
+async def test_help_of_a_command_that_takes_settings_lists_them(command: str) -> None:
+    helped = await talon_proxy(*command.split(), "--help")
+
+    assert (helped.code, helped.err) == (0, "")
+    assert helped.out.startswith(f"usage: talon-proxy {command} ")
+    assert "\n  --upstream.url URL (required)\n" in helped.out
+    assert "\n  --upstream.timeouts.total duration (15s)\n" in helped.out
+    assert "\n  --api_key_file file\n" in helped.out
+    assert "--api_key secret" not in helped.out
+
+
 # --- wrong settings -------------------------------------------------------------------------------------------
 
 

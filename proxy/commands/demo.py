@@ -21,6 +21,7 @@ from proxy.commands.story import CART, STEPS, Scene, Status, closing, findings
 from proxy.observe.logs import Logs
 from proxy.secret import Redactor
 from proxy.settings import Loaded, SettingsError, load, secrets
+from proxy.settings.options import asked_for, options
 from proxy.simulator.server import DEFAULT_KEY, Simulator
 
 LATENCY = 0.025  # seconds Talon.One takes
@@ -30,6 +31,9 @@ PAUSE = 0.7  # seconds for a reader after each step
 
 def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the demonstration."""
+    if asked_for(flags):
+        print(options("demo [--stay] [--KEY VALUE …]"), end="")
+        return 0
     stay = "--stay" in flags
     settings_flags = [flag for flag in flags if flag != "--stay"]
     try:

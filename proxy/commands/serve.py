@@ -14,6 +14,7 @@ from proxy.observe import otel
 from proxy.observe.logs import Logs
 from proxy.secret import Redactor
 from proxy.settings import Loaded, SettingsError, load, secrets
+from proxy.settings.options import asked_for, options
 from proxy.sockets import owner
 from proxy.talon.operations import OPERATIONS
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve until told to stop. 0 all calls answered, 1 an address taken or calls cut off, 2 wrong settings."""
+    if asked_for(flags):
+        print(options("serve [--KEY VALUE …]"), end="")
+        return 0
     privacy.keep()
     try:
         loaded = load(flags, environ)

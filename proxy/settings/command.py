@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from proxy.settings.loading import DEFAULT, load
+from proxy.settings.options import asked_for, options
 from proxy.settings.problems import SettingsError
 from proxy.settings.shown import Shown, as_json, shown
 
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     run = _ACTIONS.get(action)
     if run is None or (action == "schema" and rest):
         return _print(USAGE, code=2)
+    if asked_for(rest):
+        return _print(options(f"config {action} [--KEY VALUE …]"))
     try:
         return run(rest, environ)
     except SettingsError as error:

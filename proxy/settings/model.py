@@ -87,7 +87,9 @@ class Clients(Section):
         example="<token>=eu",
     )
     tokens_file: File = setting(
-        None, "File that holds them: `<token>=eu`, one a line, or JSON.", example="/run/secrets/talon-proxy-tokens"
+        None,
+        "File that holds `clients.tokens`: `<token>=eu`, one a line, or JSON.",
+        example="/run/secrets/talon-proxy-tokens",
     )
     allow_unauthenticated: Flag = setting(
         False, "Let everybody who can connect use the keys, also on an address other machines reach."
@@ -128,7 +130,7 @@ class Admin(Section):
         "Where health, metrics and status are served; an empty list switches them off.",
     )
     token: Token = setting(None, "Token for status from other machines, and for every change.", example="<token>")
-    token_file: File = setting(None, "File that holds the token.", example="/run/secrets/talon-proxy-admin")
+    token_file: File = setting(None, "File that holds `admin.token`.", example="/run/secrets/talon-proxy-admin")
     hosts: Hosts = setting(
         (),
         "Names that may be used for this listener, beside IP addresses and `localhost`.",
@@ -150,7 +152,7 @@ class Log(Section):
         example="<random text>",
         shown="random at every start",
     )
-    hash_key_file: File = setting(None, "File that holds it.", example="/run/secrets/talon-proxy-hash")
+    hash_key_file: File = setting(None, "File that holds `log.hash_key`.", example="/run/secrets/talon-proxy-hash")
 
 
 class Shutdown(Section):
@@ -173,9 +175,13 @@ class Settings(Section):
     api_key: IntegrationKey = setting(
         None, "Integration API key of the Application `default`, where there is only one.", example="<key>"
     )
-    api_key_file: File = setting(None, "File that holds that key.", example="/run/secrets/talon-one")
+    api_key_file: File = setting(
+        None, "File that holds the API key of the Application `default`.", example="/run/secrets/talon-one"
+    )
     next_api_key: IntegrationKey = setting(None, "A second key of the Application `default`.", example="<key>")
-    next_api_key_file: File = setting(None, "File that holds the second key.", example="/run/secrets/talon-one-next")
+    next_api_key_file: File = setting(
+        None, "File that holds the second key of the Application `default`.", example="/run/secrets/talon-one-next"
+    )
     timeouts: Timeouts = Field(default_factory=Timeouts)
     upstream: Upstream
     applications: Annotated[Mapping[ApplicationName, Application], AfterValidator(_named), AS_DICT] = Field(

@@ -2,7 +2,14 @@
 
 P1        test_process_faults: p1_sigterm; test_stop
 P2        test_process_faults: p2_after_sigkill; test_serve: a_unix_socket_is_for_owner (a stale socket is replaced)
-P7        test_process_faults: p7_a_call_whose_time_ended
+P3        test_switches: p3_broken_reloads; test_reloading: problems_of_the_settings
+P4        test_switches: p4_switching_back_and_forth, a_fleet_switches
+P5        test_switches: p5_rotating_keys; test_trials: a_refused_call_is_sent
+P6        for later: proxies share nothing, so there is no store that could be down
+P7        test_process_faults: p7_a_call_whose_time_ended; of locks in a store: for later
+P8        test_process_faults: p8_a_wall_clock; test_planned: a_wall_clock; test_shape (who may look at it)
+P9        test_descriptors: p9_callers_leave, p9_with_no_descriptor_left, p9_with_no_descriptor_for, p9_a_crowd;
+          test_admin: whoever_holds_connections
 P10       test_buffers: p10_when_bodies_hold, p10_a_sent_call, p10_who_leaves, p10_an_answer_for_which,
           p10_an_answer_that
 P11       test_process_faults: p11_a_blocked_log, p11_a_blocked_loop; test_watchdog: a_blocked_loop; test_logs:
@@ -11,6 +18,7 @@ P12       test_process_faults: p12_a_full_disk, p12_without_standard_streams, p1
           p12_it_runs_as_process_1; test_logs: half_a_line_of_a_full_disk
 P13       test_process_faults: p13_a_scraper_that_does_not_read, p13_ids_make_no_series; test_metrics:
           a_scrape_in_turns, the_worst_shop_stays, what_is_in_no_closed_set
+P14       test_outage: p14_an_outage, p14_one_poisonous
 """
 
 import asyncio
@@ -25,6 +33,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -127,6 +136,69 @@ async def test_p7_a_call_whose_time_ended_while_the_process_was_stopped_is_not_s
         assert (await proxy.ask("PUT", TARGET, b"{}")).status == 200  # its lane goes on
 
     assert "blocked" not in proxy.out  # it was stopped
+
+
+# A wall clock that somebody sets: SIGUSR1 a day on, SIGUSR2 two days back.
+CLOCK = """
+import signal, sys, time
+from datetime import datetime as real
+true, shift = time.time, 0.0
+def set_by(seconds):
+    global shift
+    shift += seconds
+class datetime(real):
+    @classmethod
+    def now(cls, tz=None):
+        return real.fromtimestamp(time.time(), tz)
+time.time = lambda: true() + shift
+signal.signal(signal.SIGUSR1, lambda *_: set_by(86_400))
+signal.signal(signal.SIGUSR2, lambda *_: set_by(-172_800))
+from proxy import app, cli
+app.datetime = datetime
+sys.exit(cli.main())
+"""
+
+
+async def test_p8_a_wall_clock_that_is_set_changes_stamps_and_nothing_else(upstream: Upstream, tmp_path: Path) -> None:
+    given = {
+        "listen": "127.0.0.1:0",
+        "admin__listen": f"unix:{tmp_path}/admin",
+        "upstream__url": url(upstream),
+        "api_key": DEFAULT_KEY,
+        "log__access": "all",
+        "shutdown__quiet": "0ms",
+    }
+    proxy = await Serve.start(sys.executable, "-P", "-c", CLOCK, "serve", env=variables(given))
+    try:
+        await proxy.listening()
+        moments: list[float] = []
+        for number in (None, signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+            upstream.answer = None
+            sent, waiting = await proxy.client(), await proxy.client()
+            await sent.send(request("PUT", TARGET, b'{"customerSession": {"attributes": {"number": 1}}}'))
+            line, _ = await upstream.received()
+            await waiting.send(request("PUT", TARGET, b'{"customerSession": {}}'))
+            await calls_under_way(proxy, 2)
+            if number is not None:
+                proxy.send(number)
+            upstream.answer = lambda _: OK
+            await line.send(OK)
+            first, second = await answered(sent), await answered(waiting)
+            await upstream.received()  # the second
+
+            assert (first.status, second.status) == (200, 200)
+            moment = parsedate_to_datetime(second.field("date"))
+            moments.append(moment.timestamp())
+            await proxy.line(f'"ts":"{moment:%Y-%m-%dT%H:}')
+        told = await proxy.status()
+        ended = await proxy.stop()
+    finally:
+        await proxy.kill()
+
+    assert [round((moment - moments[0]) / 86_400, 1) for moment in moments] == [0, 1, -1, 0]
+    assert told["upstream"]["connections"]["closed"] == {}
+    assert told["traffic"]["circuit"]["state"] == "closed"
+    assert (ended.code, ended.err) == (0, "")
 
 
 # --- the log ---
@@ -428,5 +500,5 @@ async def test_p13_ids_make_no_series(upstream: Upstream) -> None:
 
 def test_the_table_names_edge_cases_and_tests_that_exist() -> None:
     assert __doc__ is not None
-    assert set(table.numbers(__doc__, "P")) == {f"P{number}" for number in (1, 2, 7, 10, 11, 12, 13)}
+    assert set(table.numbers(__doc__, "P")) == {f"P{number}" for number in range(1, 15)}
     assert table.wrong(__doc__) == []

@@ -234,6 +234,17 @@ async def test_what_a_caller_says_of_its_origin_counts_for_nothing() -> None:
     assert await from_peer(Proxy(), "/status", ("10.1.2.3", 5000), None, headers) == 403
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["X-Forwarded-For", "x-forwarded-proto", "Forwarded", "Via", "X-Real-IP", "X-Envoy-Attempt-Count", "l5d-dst"],
+)
+async def test_who_comes_through_something_on_this_machine_is_not_of_this_machine(name: str) -> None:
+    for path in ("/status", "/-/config", "/checklist.json"):
+        assert await from_peer(Proxy(), path, ("127.0.0.1", 5000), None, {name: "x"}) == 403
+        assert await from_peer(Proxy(), path, ("127.0.0.1", 5000), f"Bearer {TOKEN}", {name: "x"}) == 200
+    assert await from_peer(Proxy(), "/metrics", ("127.0.0.1", 5000), None, {name: "x"}) == 200
+
+
 class Transport(asyncio.Transport):
     """Of a connection from somewhere else."""
 

@@ -7,7 +7,7 @@ Open to whoever reaches it:
     GET /startupz   200 once it has started; 503 with the reasons
     GET /metrics    for Prometheus, as text or OpenMetrics
 
-From this machine, or with `Authorization: Bearer <admin.token>`, else 403:
+From this machine (not passed on by something on it), or with `Authorization: Bearer <admin.token>`, else 403:
 
     GET /           the same for people: a page, see `pages`; with a token set to anybody, for it holds no data and asks
     GET /status     JSON: what runs, with what, and how it is; `?history`: and how it was in the last minutes
@@ -58,6 +58,9 @@ _OPTIONS: dict[str, Any] = {
     "lingering_time": 1.0,
     "auto_decompress": False,
 }
+
+# What web servers and the proxies of meshes (Envoy, Linkerd) add to what they pass on.
+_PASSED_ON = ("forwarded", "via", "x-forwarded-", "x-real-ip", "x-envoy-", "l5d-")
 
 Scrape = tuple[bytes, str]  # text and content type
 
@@ -206,7 +209,8 @@ class Admin:
         if name in self._probes:
             return self._probe(name, verbose="verbose" in request.query)
         # A browser cannot bring the token by itself: where there is one, the page asks for it.
-        if not (_is_local(request.transport) or self._authorised(request) or (page is not None and self.token)):
+        local = _is_local(request.transport) and not _passed_on(request.headers)
+        if not (local or self._authorised(request) or (page is not None and self.token)):
             return _text(403, "Ask from this machine, or with the token (admin.token)")
         if page is not None:
             return _page(page)
@@ -372,6 +376,11 @@ def _response(status: int, body: bytes, content_type: str) -> web.Response:
             hdrs.SERVER: "talon-proxy",
         },
     )
+
+
+def _passed_on(headers: Iterable[str]) -> bool:
+    """Whether something stands between: a web server or a mesh's proxy on this machine makes everybody look local."""
+    return any(name.lower().startswith(_PASSED_ON) for name in headers)
 
 
 def _is_local(transport: asyncio.Transport | None) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -298,6 +299,26 @@ async def test_who_reads_no_further_ends_it_without_a_word(proxy: Serve) -> None
         await process.kill()
     assert (ended.code, ended.err) == (0, "")
     assert "serving" in ended.out
+
+
+async def test_the_token_for_a_proxy_elsewhere_is_named_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-0123456789\n")
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps(STATUS).encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    ended = await talon_proxy(
+        "status", "--admin.listen", f"127.0.0.1:{port}", "--admin.token_file", str(tmp_path / "token")
+    )
+    server.close()
+
+    assert (ended.code, ended.err) == (0, "")
+    assert b"\r\nAuthorization: Bearer a-token-0123456789\r\n" in asked[0]
 
 
 async def test_without_a_proxy_it_says_where_it_looked() -> None:

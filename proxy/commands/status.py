@@ -25,7 +25,7 @@ _PIPE_WIDTH = 100  # columns where there is no terminal
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Show the status."""
     options = _parser().parse_args(arguments)
-    flags = {"admin.listen": options.listen, "config": options.config}
+    flags = {"admin.listen": options.listen, "admin.token_file": options.token_file, "config": options.config}
     try:
         sources = Sources({name: value for name, value in flags.items() if value is not None}, environ)
         place, token = sources.admin, sources.token
@@ -182,5 +182,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="look again every second until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="for programs; with --watch one object a line")
     parser.add_argument("--admin.listen", dest="listen", metavar="ADDRESS", help="of the proxy, if not from settings")
+    parser.add_argument("--admin.token_file", dest="token_file", metavar="FILE", help="that holds admin.token")
     parser.add_argument("--config", metavar="FILE", help="where its settings are")
     return parser

@@ -17,14 +17,16 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from proxy.settings import load
+from proxy.settings import Settings, load
 from tests.manifests import FOLDER, Manifest, built, containers, documents, merged, patched, pod_of, workloads
+from tests.overload.figures import CALL, CONNECTION, SESSION
 from tests.process import PATIENCE, ROOT
 
 NEWEST = kubernetes_validate.latest_version()
 EXAMPLE, SHARED = FOLDER / "example", FOLDER / "shared"
 NATIVE, ORDINARY = FOLDER / "sidecar", FOLDER / "sidecar-before-1.29"
 SECRETS = "/run/secrets/talon-one"
+IDLE = 70_000_000  # bytes
 PROBES = {"/livez", "/readyz", "/startupz"}
 # Of the Prometheus Operator's own type, which no schema of Kubernetes has: what its API reference says of the fields
 # that are used here, and no others.
@@ -291,6 +293,14 @@ def test_the_settings_are_right(workload: Manifest, container: Manifest, tmp_pat
     assert loaded.warnings == ()
     grace = pod_of(workload).get("terminationGracePeriodSeconds", 30)
     assert grace > loaded.settings.shutdown.timeout
+    assert int(container["resources"]["limits"]["memory"].removesuffix("Mi")) << 20 > most_memory(loaded.settings)
+
+
+def most_memory(settings: Settings) -> int:
+    """What it can come to (tests/README.md, "Overload"), answers that are streamed apart."""
+    limits = settings.limits
+    held = limits.connections * CONNECTION + 2 * limits.concurrency * CALL + settings.lanes.memory * SESSION
+    return IDLE + limits.buffered + held
 
 
 def secret_of(folder: Path) -> dict[str, str]:

@@ -399,6 +399,13 @@ def test_of_a_file_that_cannot_be_read_nothing_else_is_said(content: bytes | Non
     assert said.startswith(f"{file}: ")
 
 
+def test_a_mark_at_the_beginning_of_a_file_is_no_setting(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(b"\xef\xbb\xbflanes.depth = 7\n")
+
+    assert settings(["--config", str(file)]).lanes.depth == 7
+
+
 def test_an_empty_file_is_a_file_without_settings(toml: Callable[[str], str]) -> None:
     assert settings(["--config", toml("")]) == settings()
 

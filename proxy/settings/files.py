@@ -20,7 +20,7 @@ def read_file(name: str, problems: list[Problem]) -> Layer | None:
         if len(content) > LARGEST:
             problems.append(Problem("is too large for settings", source=name))
             return None
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # editors on Windows begin with a mark
         nested = tomllib.loads(text)
     except OSError as exc:
         problems.append(Problem(f"cannot be read: {exc.strerror}", source=name))

@@ -71,7 +71,7 @@ LIBRARIES: Mapping[str, frozenset[str]] = {
     "aiohttp": frozenset({"observe.admin", "simulator"}),
     "hjson": frozenset({"settings.compat"}),
     "httptools": frozenset({"wire"}),
-    "msgspec": frozenset({"talon.bodies"}),
+    "msgspec": frozenset({"talon.bodies", "talon.checklist.records"}),
     "orjson": frozenset({"talon.keys", "talon.checklist.facts", "errors", "observe", "simulator"}),
     "jh2": frozenset({"wire.hpack"}),
     "opentelemetry": frozenset({"observe.tracing"}),

@@ -197,6 +197,7 @@ async def test_the_demonstration_measures_the_proxy() -> None:
 
     assert (ended.code, ended.err) == (0, "")
     assert "\x1b" not in ended.out
+    assert not re.search(r"\dZ warning ", ended.out)  # no line of the log behind the end of the story
     assert "directly, without a key     401" in ended.out
     assert re.search(r"through the proxy +200 with the effects .*setDiscount", ended.out)
     assert "GET /v1/applications → 403" in ended.out

@@ -220,3 +220,12 @@ def test_a_hold_that_outlasts_the_calls_it_holds_is_a_warning() -> None:
 
     assert "upstream.next.hold" in warning
     assert "upstream.timeouts.total" in warning
+
+
+def test_a_token_or_a_key_of_hashes_that_can_be_guessed_is_a_warning() -> None:
+    assert loaded(admin__token="a" * 12, log__hash_key="b" * 12).warnings == ()
+
+    token, hash_key = loaded(admin__token="secret", log__hash_key="salt").warnings
+    assert token.startswith("TALON_PROXY_ADMIN__TOKEN [admin.token]: has fewer than 12 characters: whoever guesses it ")
+    assert hash_key.startswith("TALON_PROXY_LOG__HASH_KEY [log.hash_key]: has fewer than 12 characters: ")
+    assert "secret" not in token

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from proxy.secret import LONG_ENOUGH
 from proxy.settings.address import Address, Origin
 from proxy.settings.model import Settings
 
@@ -41,6 +42,7 @@ def warnings(settings: Settings, now: datetime) -> Iterator[Complaint]:
     yield from _useless(settings)
     yield from _expiry(settings, now)
     yield from _passed(settings, now)
+    yield from _guessable(settings)
     for name, application in settings.applications.items():
         if application.kind == "testing":
             yield Complaint((f"applications.{name}.kind",), "is testing: no call has an effect at Talon.One")
@@ -68,6 +70,15 @@ def _useless(settings: Settings) -> Iterator[Complaint]:
             ("management.api_key", "clients.tokens"),
             "can be used by nobody: every caller needs a client token, which stands for one Application",
         )
+
+
+def _guessable(settings: Settings) -> Iterator[Complaint]:
+    for key, secret, gain in (
+        ("admin.token", settings.admin.token, "may point the API keys elsewhere"),
+        ("log.hash_key", settings.log.hash_key, "finds the ids behind the hashes"),
+    ):
+        if secret is not None and len(secret.reveal()) < LONG_ENOUGH:
+            yield Complaint((key,), f"has fewer than {LONG_ENOUGH} characters: whoever guesses it {gain}")
 
 
 def _expiry(settings: Settings, now: datetime) -> Iterator[Complaint]:

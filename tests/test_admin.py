@@ -483,6 +483,16 @@ async def test_a_socket_that_a_killed_process_left_is_replaced(tmp_path: Path) -
     assert answer.status == 200
 
 
+async def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "admin").write_text("a file")
+
+    for path in (tmp_path, tmp_path / "admin"):
+        with pytest.raises(FileExistsError, match="is not a socket"):
+            await Proxy().admin.start([Address(path=str(path))])
+
+    assert (tmp_path / "admin").read_text() == "a file"
+
+
 async def test_a_socket_that_is_in_use_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "admin.sock"
 

@@ -163,7 +163,7 @@ async def test_p8_a_wall_clock_that_is_set_changes_stamps_and_nothing_else(upstr
     given = {
         "listen": "127.0.0.1:0",
         "admin__listen": f"unix:{tmp_path}/admin",
-        "upstream__url": url(upstream),
+        "upstream__url": upstream.url,
         "api_key": DEFAULT_KEY,
         "log__access": "all",
         "shutdown__quiet": "0ms",
@@ -304,7 +304,7 @@ async def test_p12_without_standard_streams_no_socket_takes_their_place(upstream
     given = {
         "listen": f"unix:{tmp_path}/traffic",
         "admin__listen": f"unix:{tmp_path}/admin",
-        "upstream__url": url(upstream),
+        "upstream__url": upstream.url,
         "api_key": DEFAULT_KEY,
         "log__access": "all",
         "shutdown__quiet": "0ms",

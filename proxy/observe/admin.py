@@ -410,6 +410,8 @@ def _tcp_name(listening: socket.socket) -> str:
 
 def _check_unused(path: Path) -> None:
     """Raise OSError where somebody listens; a socket that a killed process left is replaced by the loop."""
+    if path.exists() and not path.is_socket():
+        raise FileExistsError("it exists and is not a socket")
     with contextlib.suppress(FileNotFoundError, ConnectionRefusedError), socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(path))
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))

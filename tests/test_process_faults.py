@@ -1,6 +1,7 @@
 """What the machine does to the process, from outside: signals, full pipes and disks, nothing to write to.
 
-P1        test_process_faults: p1_sigterm; test_stop
+P1        test_process_faults: p1_sigterm, p1_a_file_that_never_ends; test_stop; test_serve:
+          a_signal_while_it_starts
 P2        test_process_faults: p2_after_sigkill; test_serve: a_unix_socket_is_for_owner (a stale socket is replaced)
 P3        test_switches: p3_broken_reloads; test_reloading: problems_of_the_settings
 P4        test_switches: p4_switching_back_and_forth, a_fleet_switches
@@ -136,6 +137,34 @@ async def test_p7_a_call_whose_time_ended_while_the_process_was_stopped_is_not_s
         assert (await proxy.ask("PUT", TARGET, b"{}")).status == 200  # its lane goes on
 
     assert "blocked" not in proxy.out  # it was stopped
+
+
+async def test_p1_a_file_that_never_ends_does_not_hold_up_the_end(upstream: Upstream, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'api_key = "{DEFAULT_KEY}"\nupstream.url = "{upstream.url}"\n')
+    file.chmod(0o600)
+    async with serving(None, config=str(file)) as proxy:
+        file.unlink()
+        os.mkfifo(file)
+        proxy.send(signal.SIGHUP)
+        async with asyncio.timeout(PATIENCE):
+            while (writing := opened_to_write(file)) is None:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+        try:
+            assert (await proxy.ask("PUT", TARGET, b"{}")).status == 200
+            ended = await proxy.stop()
+        finally:
+            os.close(writing)
+
+    assert (ended.code, ended.err) == (0, "")
+
+
+def opened_to_write(pipe: Path) -> int | None:
+    """Open it, once somebody reads it."""
+    try:
+        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
 
 
 # A wall clock that somebody sets: SIGUSR1 a day on, SIGUSR2 two days back.

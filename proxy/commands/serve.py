@@ -1,8 +1,10 @@
 """`talon-proxy serve`: settings → App → exit code."""
 
 import errno
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from proxy.talon.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from proxy.observe.tracing import Tracing
+
+THREADS_WITHIN = 3.0  # seconds that threads have to end after all else has
 
 
 def main(flags: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -78,7 +82,13 @@ async def _run(
 ) -> int:
     # Addresses that nobody asked for must not keep it from starting.
     ipv6_optional = loaded.origins["listen"] == "default"
-    return await App(loaded, logs, redactor=redactor, load=again, tracing=tracing).run(ipv6_optional=ipv6_optional)
+    code = await App(loaded, logs, redactor=redactor, load=again, tracing=tracing).run(ipv6_optional=ipv6_optional)
+    # Python waits for its threads. One that reads settings may hang, as its file system or a pipe does, and everybody
+    # has been answered.
+    at_last = threading.Timer(THREADS_WITHIN, os._exit, (code,))
+    at_last.daemon = True
+    at_last.start()
+    return code
 
 
 def _explain(error: OSError) -> str:

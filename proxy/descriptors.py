@@ -7,7 +7,7 @@ are served. But it should not come to that.
 import contextlib
 import resource
 
-_RESERVED = 32  # an idle process has 17 open; the rest is for those who ask how it is
+_RESERVED = 32  # an idle process has 17 open; 12 are for those who ask how it is (`observe.admin`)
 _OTHERS = 64  # the loop, logs, listeners, health and metrics, files that are read
 
 

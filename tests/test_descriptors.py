@@ -180,6 +180,23 @@ async def test_p9_a_crowd_of_callers_leaves_health_and_metrics_reachable() -> No
         assert b"talon_proxy_refused_total" in (await proxy.ask_admin("/metrics")).body
 
 
+async def test_p9_a_crowd_at_the_admin_port_leaves_descriptors_to_calls_and_to_the_next_probe() -> None:
+    async with AsyncExitStack() as stack:
+        origin = Origin()
+        await origin.start(None)
+        stack.push_async_callback(origin.stop)
+        limited = ("prlimit", "--nofile=64:64")
+        proxy = await stack.enter_async_context(serving(f"http://127.0.0.1:{origin.port}", under=limited))
+        for _ in range(100):
+            link = stack.enter_context(socket.socket(socket.AF_UNIX))
+            link.connect(proxy.admin)
+
+        for _ in range(10):
+            assert await ask_anew(proxy.address) == b"HTTP/1.1 200"
+            assert await proxy.probe("livez") == 200
+        await proxy.line("too many connections")
+
+
 async def answers_health(proxy: Serve) -> bool:
     try:
         return await proxy.probe("livez") == 200

@@ -48,7 +48,7 @@ KEEP_ALIVE = 90.0  # seconds; Prometheus comes back at least once a minute
 STOP_WITHIN = 1.0  # seconds an answer under way has when the listener stops
 LARGEST_BODY = 4096  # bytes of what a change is asked with
 BODY_WITHIN = 10.0  # seconds for that to arrive
-MOST_CONNECTIONS = 16  # at a time: whoever reaches this listener must not take the descriptors that calls need
+MOST_CONNECTIONS = 12  # at a time: whoever reaches this listener must not take the descriptors that calls need
 _CHANGES = {"-/reload": hdrs.METH_POST, "-/upstream": hdrs.METH_PUT, "-/drain": hdrs.METH_POST}
 
 # None: no access log, which its types do not know. What was compressed stays so: nothing is asked for that way.

@@ -103,10 +103,15 @@ def test_tests_may_judge_by_few_calls() -> None:
 def test_the_most_valuable_fixes_are_the_worst_and_most_frequent() -> None:
     rows = [("w-often", "warning", 0.9), ("p-rare", "problem", 0.1), ("p-often", "problem", 0.8), ("ok", "ok", 0.0)]
     found = [
-        {"id": name, "verdict": kind, "share": share, "broken": 5} for name, kind, share in (*rows, ("a", "advice", 1))
+        {"id": name, "verdict": kind, "share": share, "broken": 5, "point": Point.SESSIONS.value}
+        for name, kind, share in (*rows, ("a", "advice", 1))
     ]
-
     assert list(verdicts.fixes(found)) == ["p-often", "p-rare", "w-often"]
+
+    for row in found:
+        if row["id"] == "p-rare":
+            row["point"] = Point.BACKEND.value
+    assert list(verdicts.fixes(found)) == ["p-rare", "p-often", "w-often"], "one call with a key in it is enough"
 
 
 def changed(value: Any, path: tuple[Any, ...], new: object) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.talon.checklist.inventory import UNKNOWN
 from proxy.talon.checklist.records import Json
-from proxy.talon.checklist.rule import Rule, Severity, Verdict
+from proxy.talon.checklist.rule import Point, Rule, Severity, Verdict
 
 DAY = 86_400.0
 SESSIONS = 100  # that a rule about absence needs
@@ -107,9 +107,16 @@ def summary(found: Sequence[Json]) -> Mapping[str, int]:
 
 
 def fixes(found: Sequence[Json]) -> Sequence[str]:
-    """Give the rules that it pays most to follow: the worst, and of those the most often broken."""
-    ranked = sorted(found, key=lambda rule: (-Verdict(rule["verdict"]).severity, -rule["share"], -rule["broken"]))
-    return [rule["id"] for rule in ranked if Verdict(rule["verdict"]).severity][:FIXES]
+    """Give the rules that it pays most to follow: the worst, and of those the most often broken.
+
+    Where keys are in danger, one call is as bad as many.
+    """
+
+    def rank(rule: Json) -> tuple[object, ...]:
+        endangers = rule["point"] == Point.BACKEND.value
+        return -Verdict(rule["verdict"]).severity, not endangers, -rule["share"], -rule["broken"]
+
+    return [rule["id"] for rule in sorted(found, key=rank) if Verdict(rule["verdict"]).severity][:FIXES]
 
 
 def _judged(record: Json, rule: Rule, least: int | None) -> Json:

@@ -20,7 +20,6 @@ from proxy.settings import Settings
 from proxy.talon.checklist import verdicts
 from proxy.talon.checklist.answers import EFFECT_TYPES, OTHER
 from proxy.talon.checklist.examiner import Examiner
-from proxy.talon.checklist.facts import key_of
 from proxy.talon.checklist.names import request_id
 from proxy.talon.checklist.past import Session
 from proxy.talon.checklist.records import FORMAT
@@ -68,7 +67,6 @@ class Checking:
         self.counts = Checklist(
             self._examiner,
             replies=settings.checklist.replies,
-            key=key_of,
             tell=self._tell,
             clock=clock,
             now=now,

@@ -111,6 +111,7 @@ class Call:
         "operation",
         "request_id",
         "share",
+        "subject",
         "target",
         "timeline",
         "trace",
@@ -127,6 +128,7 @@ class Call:
         self.request_id = b""
         self.admission = 0  # number in the order of admission
         self.operation = "other"
+        self.subject = b""  # the first id in its path, as it stands there: that of a session, a profile, a catalog …
         self.application = ""
         self.error: str | None = None  # category of the error that the answer is made of
         self.trace: Trace | None = None

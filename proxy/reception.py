@@ -60,6 +60,8 @@ class Reception:
             prefix, call.target = split_application(call.target)
         route = self._routes.classify(call.method, call.target)
         call.operation = route.operation.name
+        if route.parameters:
+            call.subject = route.parameters[0]
         grant = self._credentials.authorise(found.authorization, found.application, prefix, route.surface)
         call.application = grant.application.name
         return route, grant

@@ -16,14 +16,16 @@ from proxy.observe import checklist
 from proxy.observe.checklist import COMPLAINT, EVERY, HOUR, MOST, MOST_BYTES, NAMES, SLICE, Checklist
 from proxy.simulator.operations import Answer
 from proxy.talon.checklist.examiner import Looked
-from proxy.talon.checklist.facts import key_of
 from proxy.talon.checklist.inventory import Note
 from proxy.talon.checklist.past import SESSIONS
 from tests.checklist_shop import DAY, SDK, TWO, Shop
 
 
 def call(target: bytes = b"/v2/customer_sessions/s", body: bytes = b"") -> Call:
-    return Call(b"PUT", target, Fields(b"", []), body, Timeline(1.0, 1.0))
+    made = Call(b"PUT", target, Fields(b"", []), body, Timeline(1.0, 1.0))
+    path = target.partition(b"?")[0].split(b"/")
+    made.subject = path[3] if len(path) > 3 else b""
+    return made
 
 
 def reply(body: bytes = b"{}") -> Reply:
@@ -51,7 +53,6 @@ class Rig:
         self.list = Checklist(
             self,
             replies=self.replies,
-            key=key_of,
             tell=self._tell,
             clock=lambda: self.clock,
             now=lambda: self.ahead + self.clock,
@@ -261,18 +262,6 @@ def test_calls_without_a_session_are_sampled_by_chance() -> None:
         rig.list.catch_up()
 
     assert 100 < sum(sampled for _, _, sampled in rig.looks) < 300
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (b"/v2/customer_sessions/s%2F1", b"/v2/customer_sessions/s%2F1/returns?dry=true"),
-        (b"/v2/customer_profiles/jane", b"/v1/customer_profiles/jane/inventory"),
-    ],
-)
-def test_all_calls_of_a_session_have_its_key(one: bytes, other: bytes) -> None:
-    assert key_of(one) == key_of(other) >= 0
-    assert key_of(b"/v2/events?silent=no") == -1
 
 
 def test_a_look_that_fails_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,6 +9,7 @@ What is counted is bounded and shows no ids: names that have passed through a ch
 
 import logging
 import random
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -28,7 +29,7 @@ NAMES, GROUPS, EXAMPLES = 200, 12, 3
 OTHERS = "(others)"
 HOUR, AGAIN = 3600.0, 1.0  # seconds between two lines of a rule, and between two looks whether one is due
 COMPLAINT = 60.0  # seconds between two lines about a defect of ours
-_PIECES = 1 << 16
+_CRCS = 1 << 32
 # Count, seconds, and the first and last time, as Unix time.
 Row = list[float]
 _Entry = tuple[Call, Reply | None, bool]
@@ -131,21 +132,19 @@ class Checklist:
         looker: Looker,
         *,
         replies: float,
-        key: Callable[[bytes], int],
         tell: Callable[[str], bool],
         clock: Callable[[], float],
         now: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], Handle],
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`replies`: share of answers that are read. `key` gives a number that the targets of one session share.
+        """`replies`: share of answers that are read.
 
         `tell` is asked at most once an hour to log that a rule is broken, and says whether that was worth a line.
-        `now` gives Unix time, `draw` a random share for calls without a key.
+        `now` gives Unix time, `draw` a random share for calls of no session.
         """
         self.replies = replies
         self._looker = looker
-        self._key = key
         self._tell = tell
         self._clock = clock
         self._now = now
@@ -183,7 +182,7 @@ class Checklist:
 
     def _add(self, call: Call, reply: Reply | None, size: int, whole: bool) -> None:
         # Before it is held on to: what stays for a while makes all that is allocated meanwhile cost more.
-        if self._thinning.left_out and self._thinning.leaves_out(self._key(call.target)):
+        if self._thinning.left_out and self._thinning.leaves_out(call.subject):
             self.thinned += 1
             return
         self._came += 1
@@ -254,7 +253,7 @@ class Checklist:
         for entry in entries:
             if entry is None:
                 self._queue.append(None)
-            elif self._thinning.leaves_out(self._key(entry[0].target)):
+            elif self._thinning.leaves_out(entry[0].subject):
                 self.thinned += 1
             else:
                 self._held += _size(entry[0], entry[1])
@@ -268,11 +267,8 @@ class Checklist:
             return
         call, reply, whole = entry
         self._held -= _size(call, reply)
-        key = self._key(call.target)
-        if key < 0:
-            key = int(self._draw() * _PIECES)
         try:
-            look = self._looker.look(call, reply, whole=whole, sampled=key % _PIECES < self.replies * _PIECES)
+            look = self._looker.look(call, reply, whole=whole, sampled=self._share_of(call.subject) < self.replies)
         except Exception:
             # A defect of ours must not end the looking, let alone a call; nor fill the log where each call shows it.
             if self._clock() < self._complains_at:
@@ -283,6 +279,10 @@ class Checklist:
         if look is not None:
             self.looked += 1
             self._count(look)
+
+    def _share_of(self, subject: bytes) -> float:
+        """Give where a session stands from 0 to 1, the same for all proxies; where there is none, by chance."""
+        return zlib.crc32(subject) / _CRCS if subject else self._draw()
 
     def _count(self, look: Look) -> None:
         moment = self._now()

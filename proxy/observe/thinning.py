@@ -1,8 +1,8 @@
 """Thinning: which sessions are left out while more calls come than there is time to look at. Pure.
 
 Sessions are left out as a whole, for one of which half the calls are missing would be blamed for what it did right: a
-half of them, three quarters, and so on, by bits of their keys. So those that stay do not change while as many calls
-come, and only few of them when more do.
+half of them, three quarters, and so on, by bits of their ids' hashes. So those that stay do not change while as many
+calls come, and only few of them when more do.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,10 @@ from typing import Final
 MOST: Final = 1023  # of 1024 sessions that may be left out
 WINDOW: Final = 20  # slices after which it is judged whether there is time for more
 EASY: Final = 0.4  # of the time: where less of it was used, there is time for twice as many
-_SHIFT: Final = 16  # bits of a key that tell something else: whose answers are read
 
 
 class Thinning:
-    """Of `left_out` + 1 sessions, one is looked at. `draw` gives a random share, for calls without a key."""
+    """Of `left_out` + 1 sessions, one is looked at. `draw` gives a random share, for calls without an id."""
 
     __slots__ = ("_draw", "_slices", "_used", "left_out")
 
@@ -28,11 +27,11 @@ class Thinning:
     def __repr__(self) -> str:
         return f"<Thinning 1 in {self.left_out + 1}>"
 
-    def leaves_out(self, key: int) -> bool:
-        """Whether a session is left out. A negative key: the call is of none."""
-        if key < 0:
+    def leaves_out(self, subject: bytes) -> bool:
+        """Whether calls of this session, or of whatever else their paths name, are left out. Empty: of none."""
+        if not subject:
             return self._draw() * (self.left_out + 1) >= 1.0
-        return key >> _SHIFT & self.left_out != 0
+        return hash(subject) & self.left_out != 0
 
     def tighten(self, came: int, looked: int) -> None:
         """Leave out so many that of as many as came no more are left than could be looked at; half at least."""

@@ -184,12 +184,6 @@ class Facts:
         return self.digest(b"\0".join((call.method, call.application.encode(), call.target, call.body)))
 
 
-def key_of(target: bytes) -> int:
-    """Give a number that all calls of one session, or of one profile, have in common, by their path alone."""
-    path = target.partition(b"?")[0].split(b"/", 5)
-    return zlib.crc32(path[3]) if len(path) > 3 else -1
-
-
 def props(effect: Mapping[str, Any]) -> Mapping[str, Any]:
     """Give the properties of an effect."""
     found = effect.get("props")

@@ -297,7 +297,7 @@ def test_the_settings_are_right(workload: Manifest, container: Manifest, tmp_pat
 
 
 def most_memory(settings: Settings) -> int:
-    """What it can come to (tests/README.md, "Overload"), answers that are streamed apart."""
+    """What it can come to (tests/README.md, "Overload")."""
     limits = settings.limits
     held = limits.connections * CONNECTION + 2 * limits.concurrency * CALL + settings.lanes.memory * SESSION
     return IDLE + limits.buffered + held

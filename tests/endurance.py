@@ -22,6 +22,7 @@ import uvloop
 
 from tests.bench.accounting import read_rss
 from tests.certificates import Authority
+from tests.fleet import until_status
 from tests.load import Origin
 from tests.overload.open_loop import BODY, OpenLoop, Turn, call
 from tests.process import Serve, serving
@@ -60,6 +61,12 @@ class Sight:
     rss: int
     descriptors: int
     tasks: int
+    connections: int = 0  # to the origin: as many as were lately needed, which is chance
+
+    @property
+    def others(self) -> int:
+        """Descriptors of anything else."""
+        return self.descriptors - self.connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ class Endured:
             f"calls that failed: {dict(self.failures)}": bool(self.failures),
             f"memory grew by {self.growth:.1%}": self.growth > MOST_SHARE,
             f"memory grows by {self.slope / 2**20:.1f} MiB an hour": self.seconds >= 3600 and self.slope > MOST_SLOPE,
-            f"descriptors {before.descriptors} ⇒ {after.descriptors}": after.descriptors - before.descriptors > STRAY,
+            f"descriptors {before.descriptors} ⇒ {after.descriptors}": after.others - before.others > STRAY,
             f"tasks {before.tasks} ⇒ {after.tasks}": after.tasks - before.tasks > STRAY,
             f"reuse {self.reuse:.3%}": self.reuse < REUSE,
             f"answers of the proxy's own: {self.own}": self.own > 0,
@@ -129,13 +136,21 @@ class Watch:
 
     async def look(self) -> Sight:
         """Look now."""
-        pid, tasks = self._proxy.pid, (await self._proxy.status())["tasks"]
+        status = await self._proxy.status()
+        pool = status["upstream"]["connections"]
         # As the process counts them: to others of its user it is closed.
         told = re.search(
             r"^process_open_fds (\d+)", (await self._proxy.ask_admin("/metrics")).body.decode(), re.MULTILINE
         )
         assert told is not None
-        return Sight(time.perf_counter() - self._began, read_rss([pid]), int(told[1]), tasks)
+        moment, rss = time.perf_counter() - self._began, read_rss([self._proxy.pid])
+        return Sight(moment, rss, int(told[1]), status["tasks"], pool["idle"] + pool["active"] + pool["opening"])
+
+    async def look_when_quiet(self, settle: float) -> Sight:
+        """Wait for so many seconds, and then until no connection is being opened; look."""
+        await asyncio.sleep(settle)
+        await until_status(self._proxy, lambda status: not status["upstream"]["connections"]["opening"])
+        return await self.look()
 
     async def keep_looking(self, every: float) -> None:
         """Look until cancelled."""
@@ -157,32 +172,25 @@ def lag(metrics: str, share: float = 0.99) -> float:
     return next((float(bound) for bound, count in found if float(count) >= share * total), 0.0)
 
 
-async def endure(seconds: float, *, warm_up: float, rate: float | None = None, idle: float = 50.0) -> Endured:
-    """Call for so long. `rate`: calls a second; None: half of what can be had.
-
-    `idle`: seconds after which a connection to the origin is given up, so that all is quiet after twice that.
-    """
+async def endure(seconds: float, *, warm_up: float, rate: float | None = None, settle: float = 100.0) -> Endured:
+    """Call for so long. `rate`: calls a second; None: half of what can be had. `settle`: seconds until all is quiet."""
     origin = Origin(LATENCY)
     with TemporaryDirectory() as folder:
         authority = Authority(Path(folder))
         await origin.start(authority.sign("127.0.0.1").server())
-        settings = {
-            "upstream__tls__ca_file": str(authority.file),
-            "upstream__connections__idle_timeout": f"{idle * 1000:.0f}ms",
-        }
+        settings = {"upstream__tls__ca_file": str(authority.file)}
         try:
             async with serving(f"https://127.0.0.1:{origin.port}", **settings) as proxy:
-                return await _endured(proxy, seconds, warm_up, rate, idle)
+                return await _endured(proxy, seconds, warm_up, rate, settle)
         finally:
             await origin.stop()
 
 
-async def _endured(proxy: Serve, seconds: float, warm_up: float, rate: float | None, idle: float) -> Endured:
+async def _endured(proxy: Serve, seconds: float, warm_up: float, rate: float | None, settle: float) -> Endured:
     load, watch = OpenLoop(proxy.address, CALLERS, mixed), Watch(proxy)
     await load.connect()
     peak = await load.saturate(CALLERS, min(warm_up, 3.0))  # all have called then, and none is taken for mute
-    await asyncio.sleep(2 * idle)
-    before = await watch.look()
+    before = await watch.look_when_quiet(settle)
     rate = rate or len(peak.done) / peak.seconds / 2
     failures = (await load.play(rate, warm_up)).failures
     opened, renewed = await _connections(proxy)
@@ -190,8 +198,7 @@ async def _endured(proxy: Serve, seconds: float, warm_up: float, rate: float | N
     turn: Turn = await load.play(rate, seconds)
     looking.cancel()
     opened_now, renewed_now = await _connections(proxy)
-    await asyncio.sleep(2 * idle)  # until connections that are not needed are gone
-    after = await watch.look()
+    after = await watch.look_when_quiet(settle)
     metrics = (await proxy.ask_admin("/metrics")).body.decode()
     load.close()
     ended = await proxy.stop()

@@ -9,14 +9,14 @@ from tests.endurance import LOST, STRAY, Endured, Sight, endure, lag, mixed, own
 
 
 async def test_some_seconds_of_mixed_calls_lose_nothing_and_leave_nothing_behind() -> None:
-    found = await endure(5.0, warm_up=1.0, rate=100.0, idle=1.0)
+    found = await endure(5.0, warm_up=1.0, rate=100.0, settle=1.0)
 
     assert found.calls + found.unmade == 500
     assert found.failures == Counter()
     assert found.own == 0
     assert found.lost == []
     assert found.quiet_after.tasks - found.quiet_before.tasks <= STRAY
-    assert found.quiet_after.descriptors - found.quiet_before.descriptors <= STRAY
+    assert found.quiet_after.others - found.quiet_before.others <= STRAY
     assert len(found.sights) > 3
 
 

@@ -171,21 +171,22 @@ class Checklist:
 
     def finished(self, call: Call, reply: Reply, *, whole: bool) -> None:
         """See `Observer`."""
-        self._add(call, reply, _size(call, reply), whole)
+        self._add(call, reply, whole)
 
     def rejected(self, reply: Reply, error: ProxyError) -> None:
         """See `Observer`: what is no call says nothing of an integration."""
 
     def abandoned(self, call: Call, sent: Sent) -> None:
         """See `Observer`."""
-        self._add(call, None, len(call.body), False)
+        self._add(call, None, False)
 
-    def _add(self, call: Call, reply: Reply | None, size: int, whole: bool) -> None:
+    def _add(self, call: Call, reply: Reply | None, whole: bool) -> None:
         # Before it is held on to: what stays for a while makes all that is allocated meanwhile cost more.
         if self._thinning.left_out and self._thinning.leaves_out(call.subject):
             self.thinned += 1
             return
         self._came += 1
+        size = _size(call, reply)
         if len(self._queue) >= MOST or self._held + size > MOST_BYTES:
             self.dropped += 1
             self._missed = True

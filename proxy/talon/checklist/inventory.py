@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from proxy.talon.checklist import names
 from proxy.talon.checklist.answers import error_name, rejections
 from proxy.talon.checklist.facts import Facts, props
-from proxy.talon.checklist.past import SESSION_WRITES, Past
+from proxy.talon.checklist.past import SESSION_WRITES, STATES, Past
 
 
 class Note(NamedTuple):
@@ -61,7 +61,7 @@ def _state(facts: Facts) -> str:
     return state if state in _STATES else "(not a state)"
 
 
-_STATES = ("(none)", "open", "closed", "cancelled", "partially_returned")
+_STATES = ("(none)", *STATES)
 
 
 def _attributes(entity: str, content: Mapping[str, Any]) -> Iterator[Note]:

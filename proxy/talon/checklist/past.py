@@ -318,14 +318,14 @@ def _state_after(facts: Facts, before: str) -> str:
     if facts.operation == REOPEN:
         return "open"
     told = facts.state_told
-    if told in _STATES:
+    if told in STATES:
         return told
     # SDKs send `open` unasked, and a session that is closed would have refused it: it was reopened elsewhere.
     return facts.state if facts.state in _SET else before
 
 
 _SET = ("open", "closed", "cancelled")  # by an update
-_STATES = (*_SET, "partially_returned")
+STATES = (*_SET, "partially_returned")
 
 
 def _bearings(facts: Facts) -> str:

@@ -158,13 +158,18 @@ async def ask_anew(address: tuple[str, int]) -> bytes:
         return await ask(link)
 
 
+async def limited(stack: AsyncExitStack) -> Serve:
+    """Start a proxy that has few descriptors, before an upstream."""
+    origin = Origin()
+    await origin.start(None)
+    stack.push_async_callback(origin.stop)
+    under = ("prlimit", "--nofile=64:64")
+    return await stack.enter_async_context(serving(f"http://127.0.0.1:{origin.port}", under=under))
+
+
 async def test_p9_a_crowd_of_callers_leaves_health_and_metrics_reachable() -> None:
     async with AsyncExitStack() as stack:
-        origin = Origin()
-        await origin.start(None)
-        stack.push_async_callback(origin.stop)
-        limited = ("prlimit", "--nofile=64:64")
-        proxy = await stack.enter_async_context(serving(f"http://127.0.0.1:{origin.port}", under=limited))
+        proxy = await limited(stack)
         links = [stack.enter_context(socket.create_connection(proxy.address)) for _ in range(60)]
         for link in links:
             link.setblocking(False)
@@ -182,11 +187,7 @@ async def test_p9_a_crowd_of_callers_leaves_health_and_metrics_reachable() -> No
 
 async def test_p9_a_crowd_at_the_admin_port_leaves_descriptors_to_calls_and_to_the_next_probe() -> None:
     async with AsyncExitStack() as stack:
-        origin = Origin()
-        await origin.start(None)
-        stack.push_async_callback(origin.stop)
-        limited = ("prlimit", "--nofile=64:64")
-        proxy = await stack.enter_async_context(serving(f"http://127.0.0.1:{origin.port}", under=limited))
+        proxy = await limited(stack)
         for _ in range(100):
             link = stack.enter_context(socket.socket(socket.AF_UNIX))
             link.connect(proxy.admin)
